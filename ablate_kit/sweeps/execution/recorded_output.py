@@ -1,6 +1,6 @@
 """What a module call returned, kept to be returned again."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +33,12 @@ class CachedOutput:
         leaves = [_copied(leaf) for leaf in self.leaves] if self.copies else self.leaves
         return pytree.tree_unflatten(leaves, self.structure)
 
-    def repeated(self, times: int, images: int) -> Any:
-        """The value of a pass over all images ``times`` over, of which this one had so many."""
+    def repeated(self, times: int, of_images: Collection[int]) -> Any:
+        """The value of a pass over all images ``times`` over; the first axis of these leaves is
+        that of the images."""
         leaves = [
-            leaf.repeat(times, *[1] * (leaf.dim() - 1))
-            if isinstance(leaf, torch.Tensor) and leaf.dim() and len(leaf) == images
-            else _copied(leaf)
-            for leaf in self.leaves
+            leaf.repeat(times, *[1] * (leaf.dim() - 1)) if i in of_images else _copied(leaf)
+            for i, leaf in enumerate(self.leaves)
         ]
         return pytree.tree_unflatten(leaves, self.structure)
 

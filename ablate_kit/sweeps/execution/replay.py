@@ -6,7 +6,8 @@ All else is computed as always, so that the result is that of a full pass, bit f
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from time import perf_counter
 from typing import Any
@@ -29,6 +30,18 @@ Clock = Callable[[], float]
 
 class CannotTraceError(Exception):
     """The model's calls cannot be seen."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A pass that has all images several times over.
+
+    Attributes:
+        of_images: by call, the leaves of its output whose first axis is that of the images.
+    """
+
+    times: int
+    of_images: Mapping[CallId, Collection[int]]
 
 
 class Replay:
@@ -109,13 +122,11 @@ class Replay:
         run: Run,
         base: Trace,
         changed: Iterable[Key],
-        repeated: tuple[int, int] | None = None,
+        repeated: Repeated | None = None,
         until: float = NEVER,
     ) -> Any:
         """What ``run`` gives, of a model that differs from that of ``base`` in ``changed``, or
-        from the tick ``until`` on.
-
-        ``repeated``: how often ``run`` has the images of ``base`` over, and how many these are.
+        from the tick ``until`` on. ``repeated``: ``run`` has the images of ``base`` several times.
         """
         playing = _Playing(base, frozenset(changed), until, repeated)
         result = self._run(run, playing)
@@ -167,7 +178,7 @@ class _Playing:
         base: Trace | None,
         changed: frozenset[Key],
         until: float,
-        repeated: tuple[int, int] | None = None,
+        repeated: Repeated | None = None,
     ) -> None:
         self.restart = min(base.restart(changed), until) if base else NEVER
         self.taken: list[CallId] = []
@@ -184,7 +195,9 @@ class _Playing:
         if known is None:
             return self.computed(module, forward, args, kwargs)
         if (output := self.output_of(known)) is not None:
-            return output.value() if self._repeated is None else output.repeated(*self._repeated)
+            if self._repeated is None:
+                return output.value()
+            return output.repeated(self._repeated.times, self._repeated.of_images[known.id])
         with_parent = self.enter(known)
         result = self.computed(module, forward, args, kwargs)
         self.leave(known, with_parent)

@@ -7,11 +7,17 @@ from torch import Tensor
 
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.plural import first_few
-from ablate_kit.sweeps.execution.identities import Key
+from ablate_kit.sweeps.execution.identities import CallId, Key
 from ablate_kit.sweeps.execution.plan import Delta
 from ablate_kit.sweeps.execution.recording_checks import Once
-from ablate_kit.sweeps.execution.replay import Replay
-from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, silenced, silences, together
+from ablate_kit.sweeps.execution.replay import Repeated, Replay
+from ablate_kit.sweeps.execution.side_by_side import (
+    TOLERANCE,
+    CannotRunTogetherError,
+    silenced,
+    silences,
+    together,
+)
 from ablate_kit.sweeps.execution.trace import Trace
 from ablate_kit.sweeps.variant import Variant
 
@@ -26,6 +32,7 @@ class SharedPasses:
         self._live_names = adapter.live_names()
         self._accepted: set[str] = set()
         self._refused: set[str] = set()
+        self._of_images: dict[CallId, Collection[int]] = {}
 
     def groups(
         self,
@@ -63,14 +70,32 @@ class SharedPasses:
         """
         module, count = self._adapter.module, len(once.group.origins)
         parts = [silences(one, module, state, self._live_names) or () for one in chosen]
-        inputs = {
-            name: tensor.repeat(len(chosen), *[1] * (tensor.dim() - 1))
-            for name, tensor in once.group.inputs.items()
-        }
+        self._learn(once, replay, trace)
+        inputs = _times(once.group.inputs, len(chosen))
+        repeated = Repeated(len(chosen), self._of_images)
         with silenced(module, parts, count):
-            return replay.replay(
-                lambda: self._adapter.forward(inputs), trace, keys, (len(chosen), count)
-            )
+            return replay.replay(lambda: self._adapter.forward(inputs), trace, keys, repeated)
+
+    def _learn(self, once: Once, replay: Replay, trace: Trace) -> None:
+        """What of the recorded outputs has the images as its first axis: what is as long in a pass
+        over another number of them. A table of six queries is as long as a batch of six images.
+        """
+        new = trace.outputs.keys() - self._of_images.keys()
+        if not new:
+            return
+        count, inputs = len(once.group.origins), once.group.inputs
+        others = {name: one[:1] for name, one in inputs.items()} if count > 1 else _times(inputs, 2)
+        other = 1 if count > 1 else 2
+        _, seen = replay.record(lambda: self._adapter.forward(others), keep=new)
+        for call in new:
+            here, there = trace.outputs[call], seen.outputs.get(call)
+            if there is None or here.structure != there.structure:
+                raise CannotRunTogetherError("it runs otherwise for another number of images")
+            self._of_images[call] = {
+                i
+                for i, (one, two) in enumerate(zip(here.leaves, there.leaves, strict=True))
+                if _length(one) == count and _length(two) == other
+            }
 
     def checked(self, chosen: Sequence[Variant], again: str) -> bool:
         """Whether all were compared with their replay, and none is due again."""
@@ -89,3 +114,11 @@ class SharedPasses:
         """From now on they run alone."""
         self._refused |= {one.digest for one in chosen}
         return f"{first_few([one.name for one in chosen], 1)} are not run side by side: {reason}"
+
+
+def _times(inputs: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
+    return {name: one.repeat(times, *[1] * (one.dim() - 1)) for name, one in inputs.items()}
+
+
+def _length(leaf: Any) -> int | None:
+    return len(leaf) if isinstance(leaf, Tensor) and leaf.dim() else None

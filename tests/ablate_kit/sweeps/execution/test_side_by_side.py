@@ -189,3 +189,46 @@ def test_little_memory_parts_them(folders: Callable[[str], Path]) -> None:
     assert wide[1:] == [2, 2]
     assert notes == [RAN]
     assert narrow[1:] == [3, 3]
+
+
+class Asking(nn.Module):
+    """Three queries, which a module gives without looking at an image."""
+
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = nn.Parameter(torch.randn(3, 6))
+
+        def forward(self) -> Tensor:
+            return self.rows.tanh()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.first, self.last = self.Table(), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:  # (images, 5, 6) -> (images, 3, 3)
+        queries = self.table()
+        weights = (queries @ self.first(x).transpose(1, 2)).softmax(-1)
+        return self.last(weights @ x)
+
+
+@pytest.mark.parametrize("first", [5, 3])
+def test_what_is_as_long_as_a_batch_is_not_taken_for_its_images(first: int) -> None:
+    """Here the queries, in a batch of three."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        toy = Scoring(Asking())
+        images = [toy.prepare(torch.randn(1, 5, 6)) for _ in range(8)]
+    variants = [
+        Variant.of(Ablation(f"c{i}", "x", (Edit("last.weight", Blocks(1, ((i, i + 1),))),)))
+        for i in range(4)
+    ]
+    rows = []
+    for fuse in (True, False):
+        with VariantExecutor(toy, fuse=fuse) as executor:
+            batches = images[:first], images[first:]
+            rows.append([executor.run(batch, variants) for batch in batches])
+        assert executor.notes == ([RAN] if fuse else [])
+    for one, other in zip(*rows, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert disagreement(a, b) < 1e-5
