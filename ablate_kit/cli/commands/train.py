@@ -1,6 +1,6 @@
 """``ablate train``: the hybrid detector from a recipe."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +14,6 @@ from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
-    from detector.network.model import HybridDetector
-    from detector.training.recipes.train_recipe import TrainRecipe
     from detector.training.trainer import Trainer
 
 
@@ -43,6 +41,7 @@ def train(
     from ablate_kit.errors import UserError
     from ablate_kit.models.classes import unlearned_classes
     from ablate_kit.models.device import check_device
+    from ablate_kit.models.frameworks.hybrid_init import fill, with_network
     from ablate_kit.models.training_evaluator import evaluator
     from ablate_kit.retraining.run_data import digests_of
     from ablate_kit.shipped import recipe_file
@@ -58,7 +57,7 @@ def train(
     loaded = load_recipe(recipe, settings)
     folder = output or Path("runs") / name_of(recipe)
     if loaded.model.get("preset") == INIT:
-        loaded = _with_network(loaded, init, folder / "recipe.yaml" if resume else None)
+        loaded = with_network(loaded, init, folder / "recipe.yaml" if resume else None)
     own_device = local_device(device)
     check_device(own_device)
     training, validation = loaded.data.datasets()
@@ -80,7 +79,7 @@ def train(
         )
         others: list[str] = []
         if init:
-            origin, others = _fill(trainer.model, classes, init)
+            origin, others = fill(trainer.model, classes, init)
             trainer.set_initial_weights(origin)
         parameters = sum(p.numel() for p in trainer.model.parameters())
         if distributed.is_main:
@@ -108,26 +107,6 @@ def train(
                 say(f"last weights: {best} (the validation images gave no mAP to choose the best)")
 
 
-def _with_network(recipe: "TrainRecipe", init: Path | None, resumed: Path | None) -> "TrainRecipe":
-    """The recipe with a checkpoint's network in place of a preset, or that of the run that is
-    resumed, as its own recipe has it."""
-    from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.errors import UserError
-    from ablate_kit.models.frameworks.hybrid_adapter import config_and_names, is_hybrid
-    from detector.training.recipes.train_recipe import load_recipe
-
-    if resumed:
-        return recipe.model_copy(update={"model": load_recipe(resumed).model})
-    if init is None:
-        return recipe  # which says what it lacks
-    with open_checkpoint(init) as checkpoint:
-        if not is_hybrid(checkpoint):
-            raise UserError(f"{checkpoint} is not a hybrid detector")
-        config = config_and_names(checkpoint)[0].to_dict()
-    own = {name: value for name, value in recipe.model.items() if name != "preset"}
-    return recipe.model_copy(update={"model": config | own})
-
-
 @contextmanager
 def _watched(trainer: "Trainer") -> Iterator[Callable[[], None]]:
     """Monitors the trainer's steps; gives what writes the diagnosis so far."""
@@ -139,29 +118,3 @@ def _watched(trainer: "Trainer") -> Iterator[Callable[[], None]]:
     folder = trainer.files.folder / "gradients"
     with monitor:
         yield lambda: write_gradients(folder, report_of(monitor, {"model": str(folder.parent)}))
-
-
-def _fill(
-    model: "HybridDetector", classes: Sequence[str], path: Path
-) -> tuple[dict[str, str], list[str]]:
-    """Copies the weights of a checkpoint of the same config; says which file it was, and a note
-    where its classes are not these."""
-    from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.checkpoints.digest import digest_of_archive
-    from ablate_kit.errors import UserError
-    from ablate_kit.models.classes import other_classes
-    from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
-
-    with open_checkpoint(path) as checkpoint:
-        source = HybridAdapter.open(checkpoint).module
-        sha256, place = digest_of_archive(checkpoint.archive), checkpoint.place
-        notes = other_classes(checkpoint.classes or classes, classes)
-    wanted, found = model.config.to_dict(), source.config.to_dict()
-    for name, value in wanted.items():
-        if found[name] != value:
-            raise UserError(
-                f"{path} has {name} {found[name]!r} and the recipe {value!r}; change the recipe by "
-                f"--set model.{name}=..."
-            )
-    model.load_state_dict(source.state_dict())
-    return {"path": str(path), "sha256": sha256, "weights": place}, notes
