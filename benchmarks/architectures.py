@@ -10,6 +10,7 @@ Some image processors need torchvision; where it is missing, the table says so.
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,12 +139,18 @@ def recognized(
 
 
 @torch.no_grad()
-def output_of(adapter: TransformersAdapter, inputs: Mapping[str, Tensor], place: str) -> Tensor:
-    """What the module at ``place`` gives when it is first called."""
-    seen: list[Tensor] = []
+def outputs_of(
+    adapter: TransformersAdapter, inputs: Mapping[str, Tensor], place: str
+) -> list[Tensor]:
+    """What the module at ``place`` gives when it is first called: of each of its outputs, which may
+    come with shares of attention, the first tensor."""
+    seen: list[list[Tensor]] = []
 
-    def look(module: nn.Module, args: object, output: object) -> None:
-        seen.append(next(x for x in pytree.tree_leaves(output) if isinstance(x, Tensor)).clone())
+    def look(module: nn.Module, args: object, output: Any) -> None:
+        both = isinstance(output, tuple) and all(isinstance(one, tuple) for one in output)
+        parts = output if both else [output]
+        leaves = [[x for x in pytree.tree_leaves(one) if isinstance(x, Tensor)] for one in parts]
+        seen.append([one[0].clone() for one in leaves])
 
     module = adapter.module.get_submodule(place)
     with module.register_forward_hook(look), inference(adapter.module):
@@ -155,36 +162,40 @@ def same_as_without(
     adapter: TransformersAdapter, inputs: Mapping[str, Tensor], place: str, attention: Attention
 ) -> Iterator[bool]:
     """For the first and the last head, whether the cut is what setting its output to zero is."""
-    full = output_of(adapter, inputs, place)
-    scale = full.abs().max()
+    full = outputs_of(adapter, inputs, place)
     for head in (0, attention.head_count() - 1):
-        with without(adapter, place, attention, head):
-            expected = output_of(adapter, inputs, place)
+        with ExitStack() as zeroed:
+            for handle in without(adapter, place, attention, head):
+                zeroed.callback(handle.remove)
+            expected = outputs_of(adapter, inputs, place)
         with applied(adapter.module, heads_chosen([attention], [head], "x"), adapter.live_names()):
-            cut = output_of(adapter, inputs, place)
-        yield bool((cut - expected).abs().max() < 1e-5 * scale < (full - cut).abs().max())
+            cut = outputs_of(adapter, inputs, place)
+        yield all(
+            (a - b).abs().max() < 1e-5 * whole.abs().max() < (whole - a).abs().max()
+            for a, b, whole in zip(cut, expected, full, strict=True)
+        )
 
 
 def without(
     adapter: TransformersAdapter, place: str, attention: Attention, head: int
-) -> RemovableHandle:
-    """The reference: a head's share of what comes into the output projection is zero; of the
+) -> Iterator[RemovableHandle]:
+    """The reference: a head's share of what comes into the output projections is zero; of the
     module's output where it has none."""
     heads = attention.head_count()
-    output = next((n for n in attention.layout.output if n in attention.tensors), None)
 
     def kept(x: Tensor) -> Tensor:
         keep = torch.ones(heads)
         keep[head] = 0
         return x * keep.repeat_interleave(x.shape[-1] // heads)
 
-    if output:
+    for output in attention.outputs:
         (live,) = adapter.live_names()[attention.name_of(output)]
         projection = adapter.module.get_submodule(live.removesuffix(".weight"))
-        return projection.register_forward_pre_hook(lambda _, args: (kept(args[0]), *args[1:]))
-    return adapter.module.get_submodule(place).register_forward_hook(
-        lambda _, __, out: (kept(out[0]), *out[1:]) if isinstance(out, tuple) else kept(out)
-    )
+        yield projection.register_forward_pre_hook(lambda _, args: (kept(args[0]), *args[1:]))
+    if not attention.outputs:
+        yield adapter.module.get_submodule(place).register_forward_hook(
+            lambda _, __, out: (kept(out[0]), *out[1:]) if isinstance(out, tuple) else kept(out)
+        )
 
 
 def notes_of_replay(adapter: TransformersAdapter, known: list[Attention]) -> list[str]:

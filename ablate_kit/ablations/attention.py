@@ -78,9 +78,10 @@ class Attention:
         return self.heads
 
     @property
-    def output(self) -> str | None:
-        """The weight of its output projection, by the name after the prefix; None without one."""
-        return next((name for name in self.layout.output if name in self.tensors), None)
+    def outputs(self) -> tuple[str, ...]:
+        """The weights of its output projections, by the names after the prefix: one of most, two
+        of one that attends both ways, none where heads go into the stream as they are."""
+        return tuple(name for name in self.layout.output if name in self.tensors)
 
     @property
     def off_map(self) -> float:
@@ -91,7 +92,7 @@ class Attention:
     @property
     def samples_without_projection(self) -> bool:
         """Whether what is sampled from the map goes into the stream as it is."""
-        projected = self.output or f"{self.layout.value}.weight" in self.tensors
+        projected = self.outputs or f"{self.layout.value}.weight" in self.tensors
         return "sampling_offsets.bias" in self.tensors and not projected
 
     def remove(self, heads: Iterable[int]) -> tuple[Edit, ...]:
@@ -106,8 +107,8 @@ class Attention:
                 raise UserError(
                     f"{self.prefix} has no head {head}; it has {count} heads, 0 to {count - 1}"
                 )
-        if self.output:
-            return (self._blocks(self.output, 1, chosen),)
+        if self.outputs:
+            return tuple(self._blocks(name, 1, chosen) for name in self.outputs)
         value = [f"{self.layout.value}.{name}" for name in ("weight", "bias")]
         if value[0] in self.tensors:
             return tuple(self._blocks(name, 0, chosen) for name in value if name in self.tensors)

@@ -181,13 +181,15 @@ class Removed:
 class Resampled:
     """What comes into the columns ``ranges`` of a projection's weight comes from another image.
 
-    Every image of a forward pass gets what comes there of another one, drawn by seed and draw.
+    Every image of a forward pass gets what comes there of another one, drawn by seed and draw, and
+    by the tensor or, where a head has two outputs that belong together, by the first one's.
     """
 
     tensor: str
     ranges: tuple[tuple[int, int], ...]
     seed: int
     draw: int
+    first: str | None = None
 
 
 Intervention = Removed | Resampled
@@ -205,8 +207,8 @@ def live_to_dict(one: Intervention) -> dict[str, Any]:
     match one:
         case Removed(tensor, rows):
             return {"tensor": tensor, "removed": list(rows)}
-        case Resampled(tensor, ranges, seed, draw):
-            drawn = {"seed": seed, "draw": draw}
+        case Resampled(tensor, ranges, seed, draw, first):
+            drawn = {"seed": seed, "draw": draw} | ({"first": first} if first else {})
             return {"tensor": tensor, "resampled": [list(pair) for pair in ranges], **drawn}
 
 
@@ -215,7 +217,8 @@ def live_from_dict(values: Mapping[str, Any]) -> Intervention:
     if "removed" in values:
         return Removed(tensor, tuple(int(row) for row in values["removed"]))
     ranges = tuple((int(start), int(stop)) for start, stop in values["resampled"])
-    return Resampled(tensor, ranges, int(values["seed"]), int(values["draw"]))
+    drawn = int(values["seed"]), int(values["draw"])
+    return Resampled(tensor, ranges, *drawn, values.get("first"))
 
 
 def region_to_dict(region: Region) -> dict[str, Any]:

@@ -193,5 +193,5 @@ def _resampled(module: nn.Module, weight: str, one: Resampled) -> Iterator[None]
 
 def shift_of(one: Resampled, images: int) -> int:
     """By how many places images are moved: each gets the activation of the one so far before."""
-    drawn = int(philox(one.seed, one.draw, one.tensor).random_raw())
+    drawn = int(philox(one.seed, one.draw, one.first or one.tensor).random_raw())
     return 1 + drawn % (images - 1)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 GENERIC = ("num_attention_heads", "num_heads", "heads", "nheads")
 _BACKBONES = ("backbone", "text_backbone")
-_HALVED = "text_enhancer_layer"  # of Grounding DINO, which is no part of its text backbone
+# Of Grounding DINO; the first is no part of its text backbone.
+_HALVED = ("text_enhancer_layer", "fusion_layer")
 _CROSS = ("cross_attn", "encoder_attn")
 # Where a stage's number stands in the names of hierarchical backbones.
 _STAGE = re.compile(r"(?:^|\.)(?:(\d+)\.blocks?\.\d+|block\.(\d+)\.\d+|stages\.(\d+))(?=\.|$)")
@@ -46,7 +47,8 @@ def of_config(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, 
     levels = prefix.split(".")
     if own := _of_shrunk(prefix, levels, config):
         return own
-    if _HALVED in levels and _is_count(count := config.get("encoder_attention_heads")):
+    count = config.get("encoder_attention_heads")
+    if any(level in _HALVED for level in levels) and _is_count(count):
         return {"half of encoder_attention_heads": count // 2}
     section = _section(levels, config)
     if section:

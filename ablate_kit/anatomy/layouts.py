@@ -16,7 +16,7 @@ class Layout:
 
     name: str
     required: tuple[str, ...]
-    output: tuple[str, ...]  # names that its output projection may have; heads own its columns
+    output: tuple[str, ...]  # names that its output projections may have; heads own their columns
     value: str | None = None  # name of a projection to values alone; heads own its rows
     modules: tuple[str, ...] = ()  # the module's own name, where parameters do not tell
     beside: str = ""  # how projections of its own begin that are not in it but beside it
@@ -45,6 +45,12 @@ LAYOUTS = (
         ("query.weight", "key.weight", "value.weight", "out_proj.weight"),
         ("out_proj.weight",),
         "value",
+    ),
+    # Grounding DINO's fusion: an image attends to a text and, by the same shares, the text to it.
+    *(
+        Layout("both ways", (f"{image}_proj.weight", f"{text}_proj.weight", *outputs), outputs)
+        for image, text in (("vision", "text"), ("v", "l"))
+        for outputs in [(f"out_{image}_proj.weight", f"out_{text}_proj.weight")]
     ),
     # Conditional DETR and DAB-DETR: as MMDetection names them, as Hugging Face does, and as the
     # original repositories do, which is also how Hugging Face saves the first.

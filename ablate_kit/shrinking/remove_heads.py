@@ -15,6 +15,12 @@ PER_HEAD = {
     "logit_scale": 0,
     "relative_position_bias_table": 1,
 }
+# Layouts whose heads stay, and why.
+_WHOLE = {
+    "conditional": "in conditional attention a head's queries and keys are put together of two "
+    "projections",
+    "both ways": "all layers that fuse an image with a text are built with as many heads",
+}
 
 
 def take_heads(reduction: Reduction, attentions: Iterable[Attention]) -> None:
@@ -39,15 +45,18 @@ def take_heads(reduction: Reduction, attentions: Iterable[Attention]) -> None:
 
 
 def _without_part(module: Attention, zeroed: Zeroed) -> set[int]:
-    output = module.output
-    found = _whole_heads(zeroed.inputs(module.name_of(output)), output, 1, module) if output else {}
+    of_outputs = [
+        _whole_heads(zeroed.inputs(module.name_of(name)), name, 1, module)
+        for name in module.outputs
+    ]
+    found = set.intersection(*of_outputs) if of_outputs else set()
     value = f"{module.layout.value}.weight"
     if module.layout.value and value in module.tensors:
         bias = f"{module.layout.value}.bias"
         held = module.name_of(bias) if bias in module.tensors else None
         rows = zeroed.outputs(module.name_of(value), held)
         found = {*found, *_whole_heads(rows, value, 0, module)}
-    return set(found)
+    return found
 
 
 def _whole_heads(indices: set[int], tensor: str, axis: int, module: Attention) -> set[int]:
@@ -107,9 +116,7 @@ def _axes(module: Attention) -> Mapping[str, tuple[int, int]]:
             )
         rows = (*layout.required, f"{layout.value}.weight")
     else:
-        raise UserError(
-            f"heads of {module.prefix} cannot be taken out: in {layout.name} attention a head's "
-            "queries and keys are put together of two projections"
-        )
+        reason = _WHOLE[layout.name]
+        raise UserError(f"heads of {module.prefix} cannot be taken out: {reason}")
     names = [name.removesuffix(".weight") for name in rows]
     return found | {f"{name}.{end}": (0, 1) for name in names for end in ("weight", "bias")}

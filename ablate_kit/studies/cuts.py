@@ -91,9 +91,9 @@ class Cutter:
     def heads(self, part: Part) -> list[Cut]:
         """Each head by itself: its mean, where a bias can hold it."""
         line: Line = {"kind": "heads-mean", "pattern": part.name, "images": self._images}
-        bias = f"{part.name}.{{}}.bias"
-        names = ("out_proj", "o_proj", "output_proj", "output.dense", "output", "proj")
-        if any(bias.format(name) in part.tensors for name in names):
+        outputs = {name for layout in self._source.anatomy.layouts for name in layout.output}
+        biases = {f"{part.name}.{name.removesuffix('weight')}bias" for name in outputs}
+        if biases & set(part.tensors):
             how: How = "mean"
             suffix = "-mean"
         else:

@@ -253,7 +253,8 @@ class _Finder:
         shells = [one for one in kept if one.kind != "tensor"]
         if len(shells) == 1:  # a list of layers, say: its parts are those of the whole
             beside = [one for one in kept if one is not shells[0]]
-            kept = [*(shells[0].children or (shells if beside else ())), *beside]
+            alone = shells if beside or shells[0].branches() else ()
+            kept = [*(shells[0].children or alone), *beside]
         whole = [one for one in kept if one.children or one.kind != "module"]
         return tuple(sorted(kept, key=lambda one: one.begins)) if whole else ()
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Literal
 
 from torch import Tensor, dtype, nn
@@ -68,29 +69,28 @@ def output_axis(shapes: Mapping[str, Sequence[int]], module: str) -> int:
     return int(len(weight) > 2 and bias != [weight[0]] and bias == [weight[1]])
 
 
-def _output(attention: Attention) -> _Output:
-    name = attention.output
-    if name is None:
+def _outputs(attention: Attention) -> Iterator[_Output]:
+    if not attention.outputs:
         raise UserError(
             f"{attention.prefix} has no output projection ({' or '.join(attention.layout.output)}) "
             "whose bias could hold a head's mean"
         )
-    bias = f"{name.removesuffix('weight')}bias"
-    if bias not in attention.tensors:
-        raise UserError(f"{attention.name_of(name)} has no bias that could hold a mean")
-    return _Output(attention, attention.name_of(name), attention.name_of(bias))
+    for name in attention.outputs:
+        bias = f"{name.removesuffix('weight')}bias"
+        if bias not in attention.tensors:
+            raise UserError(f"{attention.name_of(name)} has no bias that could hold a mean")
+        yield _Output(attention, attention.name_of(name), attention.name_of(bias))
 
 
-def _folded(one: _Output, head: int, checkpoint: Checkpoint) -> tuple[Edit, ...]:
-    """The head's columns zero, and the bias with what its mean would have added."""
-    edits = one.attention.remove([head])
+def _held_mean(one: _Output, head: int, checkpoint: Checkpoint) -> Edit:
+    """The bias with what the head's mean would have added."""
     stored = checkpoint.read(one.bias)
     weight, bias = checkpoint.read(one.weight).double(), stored.double()
     mean = one.seen.value(one.attention.prefix)
     width = len(mean) // one.attention.head_count()
     own = slice(head * width, (head + 1) * width)
     moved = bias + weight[:, own] @ mean[own]
-    return (*edits, Edit(one.bias, values=tuple(_held(moved, stored.dtype).tolist())))
+    return Edit(one.bias, values=tuple(_held(moved, stored.dtype).tolist()))
 
 
 def _held(values: Tensor, stored: dtype) -> Tensor:
@@ -134,22 +134,25 @@ class HeadsMean(Kind):
     def make(self, source: KindContext) -> list[Ablation]:
         modules = source.attentions(self.pattern, self.num_heads)
         reference = source.reference()
-        outputs = [_output(module) for module in modules]
+        outputs = {module.prefix: tuple(_outputs(module)) for module in modules}
         with ExitStack() as stack:
-            for one in outputs:
+            for one in chain.from_iterable(outputs.values()):
                 for name in reference.names_of(one.weight):
                     stack.enter_context(hook_projection_input(reference.module, name, one.seen.add))
             reference.run(self.images)
         chosen = None if self.heads is None else sorted(set(self.heads))
         return [
             Ablation(
-                f"{one.attention.prefix}-head{head}-mean",
+                f"{module.prefix}-head{head}-mean",
                 "heads-mean",
-                _folded(one, head, source.checkpoint),
-                factors=of_module(one.attention.prefix) | {"head": head},
+                (
+                    *module.remove([head]),
+                    *(_held_mean(one, head, source.checkpoint) for one in outputs[module.prefix]),
+                ),
+                factors=of_module(module.prefix) | {"head": head},
             )
-            for one in outputs
-            for head in (range(one.attention.head_count()) if chosen is None else chosen)
+            for module in modules
+            for head in (range(module.head_count()) if chosen is None else chosen)
         ]
 
 

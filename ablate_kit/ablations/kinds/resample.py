@@ -31,16 +31,20 @@ def _resamples(ablation: Ablation) -> bool:
     return any(isinstance(one, Resampled) for one in ablation.live)
 
 
-def _resampled(module: Attention, head: int, seed: int, draw: int) -> Resampled:
-    if module.output is None:
+def _resampled(module: Attention, head: int, seed: int, draw: int) -> list[Resampled]:
+    if not module.outputs:
         raise UserError(
             f"{module.prefix} has no output projection ({' or '.join(module.layout.output)}), so "
             "that it is not known where its heads' outputs are"
         )
-    (edit,) = module.remove([head])  # which tells the head's columns, or that there is none
-    if not isinstance(edit.region, Blocks):
-        raise TypeError(f"a head of {module.prefix} is no block of columns")
-    return Resampled(edit.tensor, edit.region.ranges, seed, draw)
+    # Which tells the head's columns, or that there is none.
+    found: list[Resampled] = []
+    for edit in module.remove([head]):
+        if not isinstance(edit.region, Blocks):
+            raise TypeError(f"a head of {module.prefix} is no block of columns")
+        first = found[0].tensor if found else None
+        found.append(Resampled(edit.tensor, edit.region.ranges, seed, draw, first))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,7 @@ class HeadsResampled(Kind):
                 "heads-resampled",
                 (),
                 of_module(module.prefix) | {"head": head},
-                [_resampled(module, head, self.seed, draw)],
+                _resampled(module, head, self.seed, draw),
             )
             for module in source.attentions(self.pattern, self.num_heads)
             for head in (range(module.head_count()) if chosen is None else chosen)

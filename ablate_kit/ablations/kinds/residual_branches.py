@@ -85,11 +85,11 @@ def _scale(module: str, part: str, scales: list[str], anatomy: Anatomy) -> str:
 
 
 def _without_attention(attention: Attention) -> tuple[Edit, ...]:
-    if attention.output is None:
+    if not attention.outputs:
         return attention.remove([0])  # of one head, which is all of it
-    bias = f"{attention.output.removesuffix('weight')}bias"
-    added = [Edit(attention.name_of(bias))] if bias in attention.tensors else []
-    return (Edit(attention.name_of(attention.output)), *added)
+    biases = [f"{name.removesuffix('weight')}bias" for name in attention.outputs]
+    present = [name for name in biases if name in attention.tensors]
+    return tuple(Edit(attention.name_of(name)) for name in (*attention.outputs, *present))
 
 
 def _leading_back(

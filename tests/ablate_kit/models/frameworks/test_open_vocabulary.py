@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from ablate_kit.ablations.apply_edits import applied
+from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.classes import NO_CLASS
@@ -19,6 +23,9 @@ from ablate_kit.models.detect import detect
 from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter
 from ablate_kit.models.frameworks.transformers import FRAMEWORK
 from ablate_kit.models.open import open_adapter
+from ablate_kit.studies.cuts import Cutter, made
+from ablate_kit.studies.structure import structure
+from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind
 from detector.data.shapes import Shapes
 from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.small_sweeps import adapter_of
@@ -225,3 +232,91 @@ def test_commands_that_run_such_a_detector_take_its_classes(
     given = ("--class-names", names, *data)
     assert "star" in run("eval", folder, *(tmp_path / "cut").iterdir(), *given)
     assert "variants on 2 images" in run("sweep", folder, "--modules", "all", *given, "--dry-run")
+
+
+FUSION = "model.encoder.layers.0.fusion_layer.attn"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A model with the two images."""
+
+    adapter: OpenVocabularyAdapter
+
+    @property
+    def module(self) -> nn.Module:
+        return self.adapter.module
+
+    def names_of(self, tensor: str) -> Sequence[str]:
+        return self.adapter.live_names()[tensor]
+
+    def run(self, _: int | None) -> None:
+        detect(self.adapter, IMAGES)
+
+
+def changed_heads(adapter: OpenVocabularyAdapter, change: Callable[[torch.Tensor], None]) -> Any:
+    """What is found where ``change`` is made to the second half of what both projections get."""
+
+    def hook(_: object, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        x = args[0].clone()
+        change(x[..., x.shape[-1] // 2 :])
+        return (x,)
+
+    attention = adapter.module.get_submodule(FUSION)
+    with (
+        attention.out_vision_proj.register_forward_pre_hook(hook),
+        attention.out_text_proj.register_forward_pre_hook(hook),
+    ):
+        return detect(adapter, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("line", "change"),
+    [
+        ({"kind": "heads"}, lambda x: x.zero_()),
+        ({"kind": "heads-mean"}, lambda x: x.copy_(x.mean((0, 1), keepdim=True))),
+        ({"kind": "heads-resampled"}, lambda x: x.copy_(x.flip(0))),
+    ],
+)
+def test_a_head_of_the_fusion_ends_in_the_image_and_in_the_text(
+    asked: Callable[[str], Path],
+    tmp_path: Path,
+    line: dict[str, Any],
+    change: Callable[[torch.Tensor], None],
+) -> None:
+    adapter = opened(asked("grounding-dino"), tmp_path)
+    with open_checkpoint(asked("grounding-dino")) as checkpoint:
+        context = KindContext(checkpoint, lambda: Shown(adapter))
+        *_, ablation = parse_kind({**line, "pattern": FUSION}).make(context)
+    with applied(adapter.module, ablation, adapter.live_names()):
+        cut = detect(adapter, IMAGES)
+    full, expected = detect(adapter, IMAGES), changed_heads(adapter, change)
+    for one, other, before in zip(cut, expected, full, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+        assert np.abs(np.sort(one.scores) - np.sort(before.scores)).max() > 1e-5
+
+
+def test_a_study_skips_the_fusion_and_cuts_its_heads(
+    asked: Callable[[str], Path], tmp_path: Path
+) -> None:
+    adapter = opened(asked("grounding-dino"), tmp_path)
+    with open_checkpoint(asked("grounding-dino")) as checkpoint:
+        source = KindContext(checkpoint, live=lambda: adapter)
+        parts = {one.name: one for one in structure(source, None).walk()}
+        cutter = Cutter(source, adapter, {}, 8)
+        fusion, attention = parts[FUSION.rpartition(".")[0]], parts[FUSION]
+        assert [cutter.cut(one).how for one in (fusion, attention)] == ["removed", "removed"]
+        assert [one.how for one in cutter.heads(attention)] == ["mean", "mean"]
+        cuts = made([cutter.cut(fusion)], source)
+    layer = adapter.module.get_submodule(fusion.name)
+    seen: list[Any] = []
+    with (
+        layer.register_forward_hook(
+            lambda _, __, given, out: seen.append((given, out)), with_kwargs=True
+        ),
+        applied(adapter.module, *cuts.values(), adapter.live_names()),
+    ):
+        detect(adapter, IMAGES[:1])
+    ((given, ((image, _), (text, _))),) = seen
+    assert torch.equal(image, layer.layer_norm_vision(given["vision_features"]))
+    assert torch.equal(text, layer.layer_norm_text(given["text_features"]))
