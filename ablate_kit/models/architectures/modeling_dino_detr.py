@@ -37,6 +37,10 @@ class DinoDetrConfig(PreTrainedConfig):  # type: ignore[misc]
         position_offset: what is added to places, which count cells from 1, before they are encoded.
         reference_eps, box_eps: how near to 0 and 1 a box is taken before its logarithm, where it is
             refined for the next layer, and where it is given out.
+        soft_nms_iou_threshold: from which overlap on a detection is made to score less beside a
+            better one of its class, by whoever reads the outputs; None: never.
+        soft_nms_candidates, soft_nms_min_score: of how many of the best detections, and the score
+            below which one is left out.
     """
 
     model_type = "dino_detr"
@@ -68,6 +72,9 @@ class DinoDetrConfig(PreTrainedConfig):  # type: ignore[misc]
         position_offset: float = 0,
         reference_eps: float = 1e-3,
         box_eps: float = 1e-3,
+        soft_nms_iou_threshold: float | None = None,
+        soft_nms_candidates: int = 300,
+        soft_nms_min_score: float = 1e-3,
         class_cost: float = 2,
         bbox_cost: float = 5,
         giou_cost: float = 2,
@@ -104,6 +111,9 @@ class DinoDetrConfig(PreTrainedConfig):  # type: ignore[misc]
         self.position_offset = position_offset
         self.reference_eps = reference_eps
         self.box_eps = box_eps
+        self.soft_nms_iou_threshold = soft_nms_iou_threshold
+        self.soft_nms_candidates = soft_nms_candidates
+        self.soft_nms_min_score = soft_nms_min_score
         self.class_cost = class_cost
         self.bbox_cost = bbox_cost
         self.giou_cost = giou_cost

@@ -1,8 +1,8 @@
 """Rules that say where each tensor of one implementation goes in another.
 
 In a pattern ``{layer}`` stands for a number, ``{layer+1}`` for one more than it, ``{p}`` for
-``weight`` or ``bias``, ``{qv}`` for ``q`` or ``v``, and ``{norm}`` for what a batch norm holds,
-``{bn}`` with its counter.
+``weight`` or ``bias``, ``{qv}`` for ``q`` or ``v``, ``{norm}`` for what a batch norm holds,
+``{bn}`` with its counter, and ``{any}`` for whatever is there.
 """
 
 import re
@@ -16,6 +16,7 @@ CHOICES = {
     "p": "weight|bias",
     "norm": "weight|bias|running_mean|running_var",
     "qv": "q|v",
+    "any": ".+",
     "bn": "weight|bias|running_mean|running_var|num_batches_tracked",
 }
 COUNTER = "num_batches_tracked"  # which old files and frozen norms do without

@@ -14,6 +14,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.forward import ForwardPasses
+from ablate_kit.models.soft_nms import soft_nms_of
 from detector.data.dataset import Pixels
 from detector.fetch import fetched
 
@@ -28,6 +29,7 @@ class TransformersAdapter:
         names = module.config.id2label
         self.classes = tuple(names.get(i, f"LABEL_{i}") for i in range(max(names) + 1))
         self._live = live
+        self._soft_nms = soft_nms_of(module.config)
         self._passes = ForwardPasses("the model", "its image processor makes them")
 
     def live_names(self) -> Mapping[str, tuple[str, ...]]:
@@ -55,6 +57,9 @@ class TransformersAdapter:
     def decode(
         self, outputs: Any, origins: Sequence[Any], limit: int = MAX_DETECTIONS
     ) -> list[ImageDetections]:
+        soft_nms = self._soft_nms
+        if soft_nms:
+            limit = soft_nms.candidates
         process = _with_enough(self.processor.post_process_object_detection, limit)
         if not (hasattr(outputs, "logits") and hasattr(outputs, "pred_boxes")):
             raise UserError(
@@ -73,7 +78,7 @@ class TransformersAdapter:
                 f"{type(self.processor).__name__} does not work here: {reason}"
             ) from None
         if outputs.pred_boxes.shape[-1] != 4:  # polygons: which point is which is its own business
-            return [_sorted(result, None) for result in results]
+            return [_sorted(result) for result in results]
         # The library does not tell which query a detection comes from. So it decodes boxes once
         # more that are numbered: query k's is a point at (k, k).
         boxes = outputs.pred_boxes
@@ -82,10 +87,13 @@ class TransformersAdapter:
         points[..., :2] = number[:, None]
         numbered = type(outputs)(**{**outputs, "pred_boxes": points})
         again = process(numbered, threshold=0.0, target_sizes=[(1, 1)] * len(origins))
-        return [
-            _sorted(result, numbers["boxes"][:, 0])
-            for result, numbers in zip(results, again, strict=True)
-        ]
+        for result, numbers in zip(results, again, strict=True):
+            result["queries"] = numbers["boxes"][:, 0]
+        if soft_nms:
+            results = [
+                soft_nms(result, *origin) for result, origin in zip(results, origins, strict=True)
+            ]
+        return [_sorted(result) for result in results]
 
 
 def _with_enough(process: Any, limit: int) -> Any:
@@ -106,7 +114,8 @@ def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
     return kind.__qualname__, code, config, adapter.processor.to_dict()
 
 
-def _sorted(result: Mapping[str, torch.Tensor], queries: torch.Tensor | None) -> ImageDetections:
+def _sorted(result: Mapping[str, torch.Tensor]) -> ImageDetections:
+    queries = result.get("queries")
     scores = result["scores"].cpu().double().numpy()
     order = np.argsort(-scores, kind="stable")
     return ImageDetections(

@@ -6,7 +6,7 @@ against the framework itself.
 
 import importlib
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +27,7 @@ VARIANTS = {
     "refine": ("DeformableDETR", True, False),
     "two-stage": ("DeformableDETR", True, True),
     "dino": ("DINO", True, True),
+    "co-dino": ("CoDETR", True, True),
 }
 
 
@@ -135,19 +136,63 @@ def detr(kind: str) -> Shapes:
     yield "query_embedding.weight", (QUERIES, 4 if dab else WIDTH)
 
 
-def deformable_detr(two_stage: bool, dino: bool = False) -> Shapes:
-    yield "level_embed", (LEVELS, WIDTH)
-    yield from resnet18(8)
+def neck() -> Shapes:
     for i, size in enumerate((16, 32, 64)):
         yield f"neck.convs.{i}.conv.weight", (WIDTH, size, 1, 1)
         yield from norm(f"neck.convs.{i}.gn")
     yield "neck.extra_convs.0.conv.weight", (WIDTH, 64, 3, 3)
     yield from norm("neck.extra_convs.0.gn")
-    for i in range(LAYERS["decoder"] + two_stage):
-        yield from linear(f"bbox_head.cls_branches.{i}", WIDTH, len(CLASSES))
-    for i in range(LAYERS["decoder"] + two_stage):
+
+
+def branches(place: str, count: int) -> Shapes:
+    for i in range(count):
+        yield from linear(f"{place}.cls_branches.{i}", WIDTH, len(CLASSES))
+    for i in range(count):
         for k, outputs in ((0, WIDTH), (2, WIDTH), (4, 4)):
-            yield from linear(f"bbox_head.reg_branches.{i}.{k}", WIDTH, outputs)
+            yield from linear(f"{place}.reg_branches.{i}.{k}", WIDTH, outputs)
+
+
+def co_dino() -> Shapes:
+    yield from resnet18(8)
+    yield from neck()
+    place = "query_head.transformer"
+    yield f"{place}.level_embeds", (LEVELS, WIDTH)
+    for part, count in LAYERS.items():
+        for i in range(count):
+            name = f"{place}.{part}.layers.{i}"
+            if part == "decoder":
+                yield from packed(f"{name}.attentions.0")
+            yield from deformable(f"{name}.attentions.{int(part == 'decoder')}")
+            yield from linear(f"{name}.ffns.0.layers.0.0", WIDTH, HIDDEN)
+            yield from linear(f"{name}.ffns.0.layers.1", HIDDEN, WIDTH)
+            for k in range(2 if part == "encoder" else 3):
+                yield from norm(f"{name}.norms.{k}")
+    yield from linear(f"{place}.decoder.ref_point_head.0", 2 * WIDTH, WIDTH)
+    yield from linear(f"{place}.decoder.ref_point_head.2", WIDTH, WIDTH)
+    yield from norm(f"{place}.decoder.norm")
+    yield from linear(f"{place}.enc_output", WIDTH, WIDTH)
+    yield from norm(f"{place}.enc_output_norm")
+    yield f"{place}.query_embed.weight", (QUERIES, WIDTH)
+    yield from branches("query_head", LAYERS["decoder"] + 1)
+
+
+def of_training() -> Shapes:
+    """What Co-DINO has besides, for training alone."""
+    yield from linear("query_head.transformer.aux_pos_trans.0", 2 * WIDTH, WIDTH)
+    yield from norm("query_head.transformer.aux_pos_trans_norm.0")
+    yield "query_head.downsample.0.weight", (WIDTH, WIDTH, 3, 3)
+    yield from norm("query_head.downsample.1")
+    yield "query_head.dn_generator.label_embedding.weight", (len(CLASSES), WIDTH)
+    yield "rpn_head.rpn_conv.weight", (WIDTH, WIDTH, 3, 3)
+    yield from linear("roi_head.0.bbox_head.fc_cls", WIDTH, len(CLASSES) + 1)
+    yield "bbox_head.0.scales.0.scale", ()
+
+
+def deformable_detr(two_stage: bool, dino: bool = False) -> Shapes:
+    yield "level_embed", (LEVELS, WIDTH)
+    yield from resnet18(8)
+    yield from neck()
+    yield from branches("bbox_head", LAYERS["decoder"] + two_stage)
     yield from transformer("DINO" if dino else "DeformableDETR")
     if two_stage:
         yield from linear("memory_trans_fc", WIDTH, WIDTH)
@@ -233,7 +278,63 @@ def model_config(variant: str) -> dict[str, Any]:
     if kind == "DINO":
         model["positional_encoding"] |= {"offset": 0.0, "temperature": 20}
         model["dn_cfg"] = {"label_noise_scale": 0.5, "box_noise_scale": 1.0}
-    return model
+    return co_dino_config(model) if kind == "CoDETR" else model
+
+
+def co_dino_config(model: dict[str, Any]) -> dict[str, Any]:
+    """With layers as MMDetection 2 says them, all in one head."""
+    sampling = {"type": "MultiScaleDeformableAttention", "embed_dims": WIDTH, "num_heads": HEADS,
+                "num_levels": LEVELS, "num_points": POINTS, "dropout": 0.0}  # fmt: skip
+    ffn = {"feedforward_channels": HIDDEN, "ffn_dropout": 0.0}
+    return {
+        "type": "CoDETR", "use_lsj": False, "eval_module": "detr",
+        **{key: model[key] for key in ("data_preprocessor", "backbone", "neck")},
+        "query_head": {
+            "type": "CoDINOHead", "num_query": QUERIES, "num_classes": len(CLASSES),
+            "in_channels": 64, "as_two_stage": True, "dn_cfg": {"label_noise_scale": 0.5},
+            "transformer": {
+                "type": "CoDinoTransformer", "with_coord_feat": False, "num_co_heads": 2,
+                "num_feature_levels": LEVELS,
+                "encoder": {
+                    "type": "DetrTransformerEncoder", "num_layers": LAYERS["encoder"], "with_cp": 4,
+                    "transformerlayers": {
+                        "type": "BaseTransformerLayer", "attn_cfgs": sampling, **ffn,
+                        "operation_order": ("self_attn", "norm", "ffn", "norm"),
+                    },
+                },
+                "decoder": {
+                    "type": "DinoTransformerDecoder", "num_layers": LAYERS["decoder"],
+                    "return_intermediate": True,
+                    "transformerlayers": {
+                        "type": "DetrTransformerDecoderLayer",
+                        "attn_cfgs": [
+                            {"type": "MultiheadAttention", "embed_dims": WIDTH,
+                             "num_heads": HEADS, "dropout": 0.0},
+                            sampling,
+                        ],
+                        **ffn,
+                        "operation_order": (
+                            "self_attn", "norm", "cross_attn", "norm", "ffn", "norm"
+                        ),
+                    },
+                },
+            },
+            "positional_encoding": {
+                "type": "SinePositionalEncoding", "num_feats": WIDTH // 2, "temperature": 20,
+                "normalize": True,
+            },
+            "loss_cls": {"type": "QualityFocalLoss", "use_sigmoid": True, "beta": 2.0},
+            "loss_bbox": {"type": "L1Loss"}, "loss_iou": {"type": "GIoULoss"},
+        },
+        "rpn_head": {"type": "RPNHead"},
+        "roi_head": [{"type": "CoStandardRoIHead"}],
+        "bbox_head": [{"type": "CoATSSHead"}],
+        "train_cfg": [{}, {}, {}],
+        "test_cfg": [
+            {"max_per_img": 300, "nms": {"type": "soft_nms", "iou_threshold": 0.8}},
+            {"rpn": {}, "rcnn": {}}, {},
+        ],
+    }  # fmt: skip
 
 
 PIPELINE = [
@@ -248,12 +349,11 @@ def state_dict(variant: str) -> dict[str, torch.Tensor]:
     """Random weights, none of them zero; heads that the model shares are one tensor."""
     kind, refine, two_stage = VARIANTS[variant]
     generator = torch.Generator().manual_seed(3)
-    state = {
-        name: torch.rand(shape, generator=generator) + 0.5
-        for name, shape in (
-            detr(kind) if kind in ONE_LEVEL else deformable_detr(two_stage, kind == "DINO")
-        )
-    }
+    if kind == "CoDETR":
+        shapes = chain(co_dino(), of_training())
+    else:
+        shapes = detr(kind) if kind in ONE_LEVEL else deformable_detr(two_stage, kind == "DINO")
+    state = {name: torch.rand(shape, generator=generator) + 0.5 for name, shape in shapes}
     if kind == "DeformableDETR" and not refine:
         for name in state:
             if "_branches." in name:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.utils import ModelOutput
 
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.checkpoints import open_checkpoint
@@ -22,7 +23,10 @@ from ablate_kit.models.rewrite import write_bridge
 from tests.ablate_kit.conftest import Run
 from tests.json_changes import Change, change, drop
 
-VARIANTS = ("detr", "conditional", "dab", "deformable", "refine", "two-stage", "dino")
+from .conftest import of_training
+
+VARIANTS = ("detr", "conditional", "dab", "deformable", "refine", "two-stage", "dino", "co-dino")
+TRAINING = {"dn_query_generator.label_embedding.weight", *(name for name, _ in of_training())}
 Write = Callable[..., Path]
 setting = partial(change, "meta", "cfg", "model")
 DAB_FFN = {"embed_dims": 32, "act_cfg": {"type": "ReLU"}}
@@ -61,7 +65,7 @@ def test_every_element_arrives_once(mmdetection: Write, tmp_path: Path, variant:
         nonlocal total
         seen: dict[int, torch.Tensor] = {}
         for name, tensor in content["state_dict"].items():
-            if "num_batches_tracked" in name or name.startswith("dn_query_generator"):
+            if "num_batches_tracked" in name or name in TRAINING:
                 continue
             if tensor.data_ptr() not in seen:
                 numbers = torch.arange(total, total + tensor.numel(), dtype=torch.float32)
@@ -277,3 +281,73 @@ def test_the_offset_of_dino_s_places_goes_over(mmdetection: Write, tmp_path: Pat
     assert json.loads((folder / "config.json").read_text())["position_offset"] == -0.5
     with pytest.raises(UserError, match=r"offset is -0\.25, .*; expected 0\.0 or -0\.5"):
         bridged(mmdetection("dino", offset(to=-0.25)), tmp_path / "other")
+
+
+co_dino_setting = partial(setting, "query_head")
+LAYER = ("transformer", "decoder", "transformerlayers")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (setting("use_lsj", to=True), "model.use_lsj is True, .* expected False"),
+        (drop("meta", "cfg", "model", "use_lsj"), "model.use_lsj is True"),
+        (setting("eval_module", to="two-stage"), "eval_module is 'two-stage', .* expected 'detr'"),
+        (co_dino_setting("type", to="CoDeformDETRHead"), "query_head.type is 'CoDeformDETRHead'"),
+        (co_dino_setting("num_classes", to=4), "num_classes is 4, .* expected 3"),
+        (co_dino_setting("loss_cls", "use_sigmoid", to=False), "loss_cls.use_sigmoid is False"),
+        (co_dino_setting("norm_reg", to=1), "query_head.norm_reg is 1, which this conversion"),
+        (co_dino_setting("transformer", "mixed_selection", to=False), "mixed_selection is False"),
+        (co_dino_setting(*LAYER, "operation_order", to=["self_attn", "norm"]),
+         r"operation_order is \['self_attn', 'norm'\]"),
+        (co_dino_setting(*LAYER, "attn_cfgs", to=[{}]), "attn_cfgs is .* expected '2 of them'"),
+        (co_dino_setting(*LAYER, "attn_cfgs", 0, "type", to="Other"), "attn_cfgs.type is 'Other'"),
+        (co_dino_setting(*LAYER, "attn_cfgs", to=[1, 2]), "attn_cfgs of the config"),
+        (setting("test_cfg", to={}), "model.test_cfg is {}; expected settings of each head"),
+        (setting("test_cfg", 0, "max_per_img", to=50), "max_per_img is 50, .* expected 100"),
+        (setting("test_cfg", 0, "score_thr", to=0.1), "test_cfg.0.score_thr is 0.1"),
+        (setting("test_cfg", 0, "nms", to={"iou_threshold": 0.8}), "nms.type is 'nms', .* 'soft_"),
+        (setting("test_cfg", 0, "nms", "method", to="gaussian"), "nms.method is 'gaussian'"),
+        (setting("test_cfg", 0, "nms", "iou_threshold", to=2), "is 2; expected a number from 0"),
+        (change("state_dict", "mask_head.x", to=torch.ones(1)), '"mask_head.x" has no place'),
+    ],
+)  # fmt: skip
+def test_what_co_dino_has_no_counterpart_of_is_refused(
+    mmdetection: Write, tmp_path: Path, edit: Change, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as refusal:
+        bridged(mmdetection("co-dino", edit), tmp_path / "hf")
+    assert "\n" not in str(refusal.value)
+
+
+def test_co_dino_s_detections_that_overlap_score_less(mmdetection: Write, tmp_path: Path) -> None:
+    """As many times as its settings say; without them, they are those of transformers."""
+    folder = bridged(mmdetection("co-dino"), tmp_path / "hf")
+    config = json.loads((folder / "config.json").read_text())
+    named = [name for name in config if name.startswith("soft_nms_")]
+    assert {name: config[name] for name in named} == {
+        "soft_nms_candidates": 300,
+        "soft_nms_iou_threshold": 0.8,
+        "soft_nms_min_score": 0.001,
+    }
+    plain = bridged(
+        mmdetection("co-dino", drop("meta", "cfg", "model", "test_cfg", 0, "nms")),
+        tmp_path / "plain",
+    )
+    assert not [name for name in json.loads((plain / "config.json").read_text()) if "soft" in name]
+
+    def detections(place: Path) -> Any:
+        with open_checkpoint(place) as checkpoint:
+            adapter = open_adapter(checkpoint)
+        boxes = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.5, 0.5, 0.4, 0.41], [0.2, 0.2, 0.6, 0.6]])
+        logits = torch.tensor([[2.0, -20, -20], [1.0, -20, -20], [0.0, -20, -20]])
+        outputs = ModelOutput(logits=logits[None], pred_boxes=boxes[None])
+        return adapter.decode(outputs, [(100, 200)])[0]
+
+    before, after = detections(plain), detections(folder)
+    overlap = 0.4 / 0.41
+    assert len(before.scores) == 9
+    assert after.queries.tolist() == [0, 2, 1]
+    assert after.scores == pytest.approx(before.scores[[0, 2, 1]] * [1, 1, 1 - overlap], rel=1e-5)
+    assert after.boxes[1] == pytest.approx([0, 0, 100, 50])  # ends at the image's border
+    assert before.boxes[2] == pytest.approx([-20, -10, 100, 50])

@@ -12,6 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import Stack, deformable_config, detr_config
 from ablate_kit.models.bridge.dino_config import dino_config
+from ablate_kit.models.bridge.mmdetection.co_dino import co_dino
 from ablate_kit.models.bridge.mmdetection.mmdet_names import (
     CONDITIONAL_DETR,
     DAB_DETR,
@@ -41,6 +42,7 @@ MODELS = {
     "DABDETR": "ConditionalDetrImageProcessor",
     "DeformableDETR": "DeformableDetrImageProcessor",
     "DINO": "DeformableDetrImageProcessor",
+    "CoDETR": "DeformableDetrImageProcessor",
 }
 
 
@@ -75,6 +77,7 @@ def architecture(
         "DABDETR": _dab_detr,
         "DeformableDETR": _deformable_detr,
         "DINO": _dino,
+        "CoDETR": co_dino,
     }[kind]
     colors = _colors(settings.section("data_preprocessor"))
     built = make(settings, processor(pipeline, MODELS[kind], colors), classes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ablate_kit.models.bridge.mmcv_layers import dino_rules
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
 from ablate_kit.models.bridge.official.dab_detr import PROJECTIONS
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
@@ -24,6 +25,24 @@ DROPPED = (
     "data_preprocessor.mean",
     "data_preprocessor.std",
     "dn_query_generator.label_embedding.weight",
+)
+
+# In Co-DINO, all that trains its encoder by other heads than the decoder's.
+DROPPED_OF_CO_DINO = (
+    *DROPPED,
+    *(f"{head}.{{any}}" for head in ("rpn_head", "roi_head", "bbox_head")),
+    *(
+        f"query_head.{name}"
+        for name in (
+            "downsample.{n}.{p}",
+            "transformer.aux_pos_trans.{n}.{p}",
+            "transformer.aux_pos_trans_norm.{n}.{p}",
+            "transformer.pos_feats_trans.{n}.{p}",
+            "transformer.pos_feats_norm.{n}.{p}",
+            "dn_generator.label_embedding.weight",
+            "label_embedding.weight",
+        )
+    ),
 )
 
 
@@ -161,34 +180,55 @@ def deformable_detr(levels: int, *, box_refine: bool, two_stage: bool) -> tuple[
 
 def dino(levels: int, layers: int, *, swin: bool) -> tuple[NameRule, ...]:
     """``levels`` as above; ``layers`` of the decoder, whose heads come before that of proposals."""
-    heads = [(f"{n}", "", f".{n}") for n in range(layers)] + [(f"{layers}", "enc_", "")]
     return (
         *(SWIN if swin else RESNET),
         *_of_levels(levels),
-        *(
-            rule
-            for source, before, after in heads
-            for rule in (
-                both(f"bbox_head.cls_branches.{source}", f"{before}class_embed{after}"),
-                *(
-                    both(
-                        f"bbox_head.reg_branches.{source}.{2 * i}",
-                        f"{before}bbox_embed{after}.layers.{i}",
-                    )
-                    for i in range(3)
-                ),
-            )
-        ),
+        *_heads_of_dino("bbox_head", layers),
         NameRule("query_embedding.weight", ("model.query_contents.weight",)),
         both("decoder.ref_point_head.layers.{n}", "model.decoder.ref_point_head.layers.{n}"),
         both("decoder.norm", "model.decoder.layernorm"),
     )
 
 
-def _of_levels(levels: int) -> tuple[NameRule, ...]:
-    """What detectors of several levels have in common: all from the neck to the first choice of
-    queries, and the decoder's layers."""
-    neck = tuple(
+def co_dino_rules(levels: int, layers: int, *, swin: bool) -> tuple[NameRule, ...]:
+    """``levels`` and ``layers`` as above; what only training has is left out."""
+    place = "query_head.transformer"
+    return (
+        *(SWIN if swin else RESNET),
+        *_neck(levels),
+        *dino_rules(place),
+        *_heads_of_dino("query_head", layers),
+        NameRule(f"{place}.query_embed.weight", ("model.query_contents.weight",)),
+        *(
+            both(
+                f"{place}.decoder.ref_point_head.{2 * i}",
+                f"model.decoder.ref_point_head.layers.{i}",
+            )
+            for i in range(2)
+        ),
+    )
+
+
+def _heads_of_dino(place: str, layers: int) -> tuple[NameRule, ...]:
+    heads = [(f"{n}", "", f".{n}") for n in range(layers)] + [(f"{layers}", "enc_", "")]
+    return tuple(
+        rule
+        for source, before, after in heads
+        for rule in (
+            both(f"{place}.cls_branches.{source}", f"{before}class_embed{after}"),
+            *(
+                both(
+                    f"{place}.reg_branches.{source}.{2 * i}",
+                    f"{before}bbox_embed{after}.layers.{i}",
+                )
+                for i in range(3)
+            ),
+        )
+    )
+
+
+def _neck(levels: int) -> tuple[NameRule, ...]:
+    return tuple(
         rule
         for source, n in (("neck.convs.{n}", "{n}"), ("neck.extra_convs.{n}", f"{{n+{levels}}}"))
         for rule in (
@@ -196,9 +236,14 @@ def _of_levels(levels: int) -> tuple[NameRule, ...]:
             both(f"{source}.gn", f"model.input_proj.{n}.1"),
         )
     )
+
+
+def _of_levels(levels: int) -> tuple[NameRule, ...]:
+    """What detectors of several levels have in common: all from the neck to the first choice of
+    queries, and the decoder's layers."""
     return (
         *LAYERS,
-        *neck,
+        *_neck(levels),
         *deformable("encoder.layers.{layer}.self_attn", "model.encoder.layers.{layer}.self_attn"),
         *deformable(
             "decoder.layers.{layer}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"

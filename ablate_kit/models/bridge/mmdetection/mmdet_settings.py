@@ -35,9 +35,17 @@ class Settings:
             raise UserError(f"{self.path}.{key} is {value!r}; expected numbers from {least} on")
         return list(told)
 
-    def kind(self, *allowed: str) -> str:
-        """The class that ``type`` names, without its module."""
-        name = str(self.take("type", allowed[0])).rpartition(".")[2]
+    def number(self, key: str, default: float) -> float:
+        """From 0 to 1."""
+        value = self.take(key, default)
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise UserError(f"{self.path}.{key} is {value!r}; expected a number from 0 to 1")
+        return float(value)
+
+    def kind(self, *allowed: str, default: str | None = None) -> str:
+        """The class that ``type`` names, without its module; the first of ``allowed`` where it
+        names none, or ``default``."""
+        name = str(self.take("type", default or allowed[0])).rpartition(".")[2]
         if name not in allowed:
             raise self.refused("type", name, allowed)
         return name
