@@ -28,11 +28,11 @@ class Elsewhere:
 
 KNOWN = (
     Elsewhere(
-        "detrex, which differs in tensors and settings from the repositories that it follows",
+        "detrex, of which DINO alone is converted",
         (r"transformer\.encoder\.layers\.0\.attentions\.0\..+", r"backbone\..+"),
     ),
     Elsewhere(
-        "Co-DETR in MMDetection",
+        "Co-DETR in MMDetection, of which Co-DINO alone is converted, by the file's configuration",
         (r"query_head\.transformer\..+", r"(bbox|roi|rpn)_head\..+"),
         "give --model mmdet:CONFIG.py --trust-remote-code, with MMDetection and that project "
         "installed (docs/mmdetection.md)",

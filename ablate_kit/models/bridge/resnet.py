@@ -26,6 +26,24 @@ def resnet_rules(source: str) -> tuple[NameRule, ...]:
     )
 
 
+def detectron2_resnet_rules(source: str) -> tuple[NameRule, ...]:
+    """As Detectron2 names it; ``source`` as above."""
+    block, stem = f"{source}.res{{stage+2}}.{{block}}", f"{_HF}.embedder.embedder"
+    places = (
+        (f"{source}.stem.conv1", stem),
+        (f"{block}.conv{{conv+1}}", f"{_BLOCK}.layer.{{conv}}"),
+        (f"{block}.shortcut", f"{_BLOCK}.shortcut"),
+    )
+    return tuple(
+        rule
+        for name, target in places
+        for rule in (
+            NameRule(f"{name}.weight", (f"{target}.convolution.weight",)),
+            NameRule(f"{name}.norm.{{norm}}", (f"{target}.normalization.{{norm}}",)),
+        )
+    )
+
+
 def resnet_counters(source: str) -> tuple[str, ...]:
     """Tensors of training alone: how many batches each norm has seen."""
     block = f"{source}.layer{{stage}}.{{block}}"

@@ -24,7 +24,7 @@ FILES = {
     ),
     "Co-DETR": (
         ("query_head.transformer.level_embeds", "rpn_head.rpn_conv.weight"),
-        "Co-DETR in MMDetection; .* to run it, give --model mmdet:CONFIG.py",
+        "Co-DETR in MMDetection, .* to run it, give --model mmdet:CONFIG.py",
     ),
     "MMDetection 2": (
         (f"bbox_head.{LAYER}.attentions.0.attn.in_proj_weight",),

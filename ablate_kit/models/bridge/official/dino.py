@@ -43,7 +43,7 @@ def counterpart(told: Told) -> Counterpart:
         backbone = told.resnet(RESNET, _stages(told))
         of_backbone, dropped = resnet_rules(RESNET), resnet_counters(RESNET)
     elif PATCHES in told:
-        backbone, of_backbone = _swin(told, _stages(told)), swin_rules(SWIN)
+        backbone, of_backbone = swin_at(told, SWIN, _stages(told)), swin_rules(SWIN)
         dropped = (f"{SWIN}.layers.{{stage}}.blocks.{{block}}.attn.{INDEX}",)
     else:
         raise UserError(
@@ -132,25 +132,27 @@ def _rules(*, share_class_embed: bool, share_bbox_embed: bool) -> tuple[NameRule
     )
 
 
-def _swin(told: Told, stages: Sequence[int]) -> dict[str, Any]:
-    width, _, patch, _ = told.shape(PATCHES, 4)
-    rows, _ = told.shape(f"{SWIN}.layers.0.blocks.0.{BIASES}")
+def swin_at(told: Told, place: str, stages: Sequence[int]) -> dict[str, Any]:
+    """That of the original repository at ``place``; ``stages`` are handed on."""
+    patches = f"{place}.patch_embed.proj.weight"
+    width, _, patch, _ = told.shape(patches, 4)
+    rows, _ = told.shape(f"{place}.layers.0.blocks.0.{BIASES}")
     window = window_of(rows)
     if window is None:
         raise UserError(
-            f"{told.checkpoint}: {SWIN} has {rows} relative positions; expected the square of an "
+            f"{told.checkpoint}: {place} has {rows} relative positions; expected the square of an "
             "odd number, for windows that are square"
         )
     if 0 in (width, patch):
-        raise UserError(f'"{PATCHES}" is of shape {told.shape(PATCHES, 4)}, and empty')
-    layers = range(told.count(f"{SWIN}.layers"))
+        raise UserError(f'"{patches}" is of shape {told.shape(patches, 4)}, and empty')
+    layers = range(told.count(f"{place}.layers"))
     return swin_config(
         width,
-        [told.count(f"{SWIN}.layers.{stage}.blocks") for stage in layers],
-        [told.shape(f"{SWIN}.layers.{stage}.blocks.0.{BIASES}")[1] for stage in layers],
+        [told.count(f"{place}.layers.{stage}.blocks") for stage in layers],
+        [told.shape(f"{place}.layers.{stage}.blocks.0.{BIASES}")[1] for stage in layers],
         window=window,
         patch=patch,
-        mlp_ratio=told.rows(f"{SWIN}.layers.0.blocks.0.mlp.fc1.weight") / width,
+        mlp_ratio=told.rows(f"{place}.layers.0.blocks.0.mlp.fc1.weight") / width,
         stages=stages,
     )
 

@@ -11,6 +11,7 @@ from ablate_kit.models.bridge.official import (
     deformable_detr,
     deimv2,
     detr,
+    detrex,
     dfine,
     dino,
     lw_detr,
@@ -43,6 +44,7 @@ FAMILIES: Mapping[str, Family] = {
     "fundamentalvision/Deformable-DETR": Family(
         deformable_detr.counterpart, (deformable_detr.SIGNS,)
     ),
+    "IDEA-Research/detrex": Family(detrex.counterpart, (detrex.SIGNS,)),
     "lyuwenyu/RT-DETR": Family(rtdetr.counterpart, (rtdetr.SIGNS,)),
     # Before D-FINE, whose signs it has, too.
     "Intellindust-AI-Lab/DEIMv2": Family(deimv2.counterpart, (deimv2.SIGNS,)),
