@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ablate_kit.ablations.turns import used
@@ -84,6 +85,11 @@ def detect(adapter: Adapter, images: Sequence[Pixels]) -> list[ImageDetections]:
     return [found[i] for i in range(len(images))]
 
 
+def finite(found: ImageDetections) -> NDArray[np.bool_]:
+    """An ablation can drive a network to infinity; a box or score that is NaN is no detection."""
+    return np.isfinite(found.scores) & np.isfinite(found.boxes).all(axis=1)
+
+
 def detect_all(adapter: Adapter, dataset: Dataset, *, batch_size: int = 8) -> Detections:
     """Runs a detector over a data set.
 
@@ -116,9 +122,7 @@ class Collector:
                     "reads its outputs is made for another, such as its preprocessor_config.json"
                 )
             labels = self._label_of[raw.labels]
-            # An ablation can drive a network to infinity; what is NaN is no detection.
-            usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
-            keep = np.flatnonzero(usable & (labels >= 0))[: self._limit]
+            keep = np.flatnonzero(finite(raw) & (labels >= 0))[: self._limit]
             image = np.full(len(keep), index)
             queries = None if raw.queries is None else raw.queries[keep]
             columns = raw.boxes[keep], raw.scores[keep], labels[keep]

@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit import text as safe
 from ablate_kit.cli.dataset_options import ImageFiles
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
-from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
-    from detector.data.checks.dataset_check import CheckedSource, CheckReport, Problem
-
-_SHOWN = 3  # problems of a kind that are printed
+    from detector.data.checks.dataset_check import CheckedSource
 
 
 def check(
@@ -34,6 +30,7 @@ def check(
     """Look at every image and annotation of a data set; exit code 1 if there are problems."""
     if recipe:
         check_recipe(recipe, "train", settings)
+    from ablate_kit.reports import data_check_report as printed
     from detector.data.checks.dataset_check import compare, examine
 
     sources = _sources(recipe, settings or [], data)
@@ -51,17 +48,17 @@ def check(
         print_json(
             {
                 "problems": total,
-                "data_sets": [_as_json(report) for report in reports],
+                "data_sets": [printed.as_json(report) for report in reports],
                 "between": [asdict(problem) for problem in between],
             }
         )
     else:
-        say_lines(_summary(reports))
-        say_lines(f"\n{_balance(reports)}\n")
-        for line in _remarks(reports):
+        say_lines(printed.summary(reports))
+        say_lines(f"\n{printed.balance(reports)}\n")
+        for line in printed.remarks(reports):
             say(line)
         problems = [problem for report in reports for problem in report.problems] + between
-        say_lines(_problems(problems) if problems else "no problems")
+        say_lines(printed.problems_by_kind(problems) if problems else "no problems")
     if total:
         raise typer.Exit(1)
 
@@ -89,77 +86,3 @@ def _sources(
         raise UserError("--images alone names no annotations to check; give --annotations as well")
     assert not isinstance(found, ShapesImages)  # noqa: S101
     return [(found.source(), None)]
-
-
-def _summary(reports: "list[CheckReport]") -> str:
-    from ablate_kit.reports.table import Table
-
-    rows = []
-    for one in reports:
-        counts = one.images, one.without_objects, one.objects, one.ignored, len(one.problems)
-        rows.append((one.name, *(f"{count:,}" for count in counts)))
-    header = ("data set", "images", "without objects", "objects", "to ignore", "problems")
-    return Table("", header, tuple(rows), ("data set",)).text()
-
-
-def _balance(reports: "list[CheckReport]") -> str:
-    """Objects and images of each class; of a recipe's two splits side by side."""
-    from ablate_kit.reports.table import Table
-
-    names = ("",) if len(reports) == 1 else ("train ", "val ")
-    header = ["class"]
-    for name in names:
-        header += [f"{name}objects", "share", f"{name}images"]
-    rows = []
-    for label in dict.fromkeys(label for report in reports for label in report.balance):
-        row = [label]
-        for report in reports:
-            objects, images = report.balance.get(label, (0, 0))
-            row += [f"{objects:,}", f"{objects / max(1, report.objects):.1%}", f"{images:,}"]
-        rows.append(tuple(row))
-    return Table("", tuple(header), tuple(rows), ("class",)).text()
-
-
-def _problems(problems: "list[Problem]") -> str:
-    """Each kind that there are any of: how many, what it is, and the first few."""
-    from detector.data.checks.dataset_check import KINDS
-
-    lines = []
-    for kind, meaning in KINDS.items():
-        messages = [problem.message for problem in problems if problem.kind == kind]
-        if messages:
-            lines.append(f"{kind}: {len(messages):,}  ({meaning})")
-            lines += [f"  {message}" for message in messages[:_SHOWN]]
-            if len(messages) > _SHOWN:
-                lines.append(f"  and {len(messages) - _SHOWN:,} more; --json has all")
-    lines.append(counted(len(problems), "problem"))
-    return "\n".join(map(safe.line, lines))
-
-
-def _remarks(reports: "list[CheckReport]") -> list[str]:
-    """How images are read, where that may not be what their owner expects."""
-    found: dict[str, list[Path]] = {}
-    for report in reports:
-        for remark, paths in report.remarks.items():
-            found.setdefault(remark, []).extend(paths)
-    return [
-        f"{remark}: {counted(len(paths), 'image')}, such as {paths[0]}"
-        for remark, paths in found.items()
-    ]
-
-
-def _as_json(report: "CheckReport") -> dict[str, object]:
-    return {
-        "name": report.name,
-        "images": report.images,
-        "without_objects": report.without_objects,
-        "objects": report.objects,
-        "to_ignore": report.ignored,
-        "classes": {
-            name: {"objects": objects, "images": images}
-            for name, (objects, images) in report.balance.items()
-        },
-        "counts": report.counts(),
-        "remarks": {remark: [str(one) for one in of] for remark, of in report.remarks.items()},
-        "problems": [asdict(problem) for problem in report.problems],
-    }

@@ -1,8 +1,6 @@
 """``ablate keys``: what is in a checkpoint."""
 
 from collections.abc import Mapping
-from functools import lru_cache
-from math import isnan, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -39,6 +37,7 @@ def keys(
     """List the tensors of a checkpoint: name, shape, type, size. Nothing in it is run."""
     from ablate_kit.ablations.name_patterns import select
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.reports.checkpoint_reports.tensor_table import tensor_json, tensor_table
     from ablate_kit.reports.checkpoint_reports.tree import dtype_mix, sizes, tied, tree
 
     if levels and form != "tree":
@@ -50,10 +49,12 @@ def keys(
         chosen = {name: opened.tensors[name] for name in names}
         numbers = _stats(opened, chosen) if stats else {}
         if form == "json":
-            print_json([_as_json(name, info, numbers.get(name)) for name, info in chosen.items()])
+            print_json(
+                [tensor_json(name, info, numbers.get(name)) for name, info in chosen.items()]
+            )
             return
         if form == "table":
-            say_lines(_table(chosen, numbers))
+            say_lines(tensor_table(chosen, numbers))
         else:
             say_lines("\n".join(tree(chosen, levels, stats=numbers)))
         say(f"{counted(len(chosen), 'tensor')}, {sizes(chosen)} in {opened}")
@@ -81,46 +82,3 @@ def _stats(opened: "Checkpoint", chosen: "Mapping[str, TensorInfo]") -> "dict[st
     from ablate_kit.checkpoints.stats import stats
 
     return {name: stats(opened.archive, info) for name, info in chosen.items()}
-
-
-def _as_json(name: str, info: "TensorInfo", stats: "Stats | None") -> dict[str, object]:
-    row: dict[str, object] = {
-        "name": name,
-        "shape": list(info.shape),
-        "dtype": info.dtype,
-        "elements": info.numel,
-        "bytes": info.nbytes,
-    }
-    if stats:
-        numbers = {"mean": stats.mean, "std": stats.std, "min": stats.least, "max": stats.most}
-        row |= {"zeros": stats.zeros, "nan": stats.nans, "inf": stats.infinities}
-        row |= {key: None if isnan(number) else number for key, number in numbers.items()}
-    return row
-
-
-def _table(tensors: "Mapping[str, TensorInfo]", stats: "Mapping[str, Stats]") -> str:
-    from ablate_kit.reports.table import Table
-
-    header: tuple[str, ...] = ("tensor", "shape", "dtype", "elements")
-    if stats:
-        header += ("mean", "std", "min", "max", "zeros", "NaN, inf")
-    rows = tuple(
-        (name, *_size(info.shape, info.dtype), *(_numbers(stats[name]) if stats else ()))
-        for name, info in tensors.items()
-    )
-    return Table("", header, rows, ("tensor", "dtype")).text()
-
-
-@lru_cache(maxsize=256)  # a model has few shapes
-def _size(shape: tuple[int, ...], dtype: str) -> tuple[str, str, str]:
-    return "x".join(map(str, shape)) or "scalar", dtype, f"{prod(shape):,}"
-
-
-def _numbers(one: "Stats") -> tuple[str, ...]:
-    moments = (one.mean, one.std, one.least, one.most)
-    zeros = f"{one.zeros / one.elements:.1%}" if one.elements else ""
-    return (
-        *("" if isnan(number) else f"{number:.4g}" for number in moments),
-        zeros,
-        f"{one.nans + one.infinities:,}",
-    )

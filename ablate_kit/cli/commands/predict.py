@@ -129,12 +129,10 @@ def _detect(adapter: "Adapter", pixels: "Pixels") -> "ImageDetections":
 
     from ablate_kit.metrics.detections import MAX_DETECTIONS
     from ablate_kit.models.adapter import ImageDetections
-    from ablate_kit.models.detect import detect
+    from ablate_kit.models.detect import detect, finite
 
     (raw,) = detect(adapter, [pixels])
-    # An ablation can drive a network to infinity; a box or score that is NaN is no detection.
-    usable = np.isfinite(raw.scores) & np.isfinite(raw.boxes).all(axis=1)
-    keep = np.flatnonzero(usable)[:MAX_DETECTIONS]
+    keep = np.flatnonzero(finite(raw))[:MAX_DETECTIONS]
     return ImageDetections(raw.boxes[keep], raw.scores[keep], raw.labels[keep])
 
 
