@@ -23,7 +23,7 @@ def meta(
 ) -> None:
     """Show format, weight sets and everything else in the file. Nothing in it is run."""
     from ablate_kit.checkpoints import open_archive, weight_sets
-    from ablate_kit.reports.checkpoint_reports.metadata_outline import outline
+    from ablate_kit.reports.checkpoint_reports.metadata_outline import of_folder, outline
     from ablate_kit.reports.checkpoint_reports.tree import sizes
 
     if receipt:
@@ -32,6 +32,8 @@ def meta(
     with open_archive(checkpoint) as archive:
         sets = weight_sets(archive)
         rows = list(outline(archive.metadata, levels))
+        if checkpoint.is_dir():
+            rows += outline(of_folder(checkpoint), levels)
         if as_json:
             print_json(
                 {

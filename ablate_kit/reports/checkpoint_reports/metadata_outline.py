@@ -1,6 +1,8 @@
 """What lies in a checkpoint beside its tensors, as an outline."""
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ablate_kit.checkpoints import TensorView, UnresolvedObject, show
@@ -11,11 +13,34 @@ from ablate_kit.checkpoints.pickle.saved_modules import (
     state_of,
 )
 from ablate_kit.plural import counted
+from detector.disk.bounded import SETTINGS, read_bounded
 
 _LISTED = 40  # entries of one container
 _LONGEST = 160
 _DEEPEST = 64
+_BESIDE = {
+    "config.json": ("model_type", "architectures", "id2label"),
+    "trainer_state.json": ("global_step", "max_steps", "epoch", "best_metric"),
+}
 _MOST_LINES = 10_000
+
+
+def of_folder(folder: Path) -> dict[str, Any]:
+    """What a Hugging Face folder says of its model and of the training that wrote it."""
+    found: dict[str, Any] = {}
+    for name, keys in _BESIDE.items():
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            said = json.loads(read_bounded(file, SETTINGS))
+        except (OSError, ValueError, RecursionError):
+            said = None
+        if isinstance(said, dict):
+            found[name] = {key: said[key] for key in keys if said.get(key) is not None}
+        else:
+            found[name] = "not to be read as a JSON object"
+    return found
 
 
 def outline(

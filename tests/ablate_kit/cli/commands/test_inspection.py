@@ -203,6 +203,25 @@ def test_meta_shows_what_lies_beside_the_weights(run: Run, tmp_path: Path) -> No
     assert {"path": ["epoch"], "value": "7"} in found["metadata"]
 
 
+def test_meta_of_a_trainers_folder(run: Run, tmp_path: Path) -> None:
+    """Which model it is of, and how far its training was."""
+    folder = tmp_path / "checkpoint-500"
+    folder.mkdir()
+    saved(folder / "pytorch_model.bin", layers())
+    config = {"model_type": "rt_detr_v2", "id2label": {"0": "disc"}, "dropout": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "trainer_state.json").write_text('{"global_step": 500, "log_history": [{"loss": 1}]}')
+    lines = run("meta", folder).splitlines()
+    at = lines.index("config.json:")
+    assert lines[at + 1 :] == [
+        "  model_type: 'rt_detr_v2'",
+        "  id2label: {'0': 'disc'}",
+        "trainer_state.json: {'global_step': 500}",
+    ]
+    (folder / "trainer_state.json").write_text("[" * 100_000)
+    assert "trainer_state.json: 'not to be read as a JSON object'" in run("meta", folder)
+
+
 def test_meta_of_a_real_training_run(run: Run, shared: Path) -> None:
     for name in ("mmengine_runner_toy.pth", "mmengine_runner_toy_legacy.pth"):
         printed = run("meta", shared / "models" / name)
