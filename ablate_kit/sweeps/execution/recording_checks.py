@@ -19,6 +19,7 @@ from ablate_kit.models.batches import Group
 from ablate_kit.sweeps.execution.certificate import entrances, replaced
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.identities import CallId, Key
+from ablate_kit.sweeps.execution.recorded_output import Outputs
 from ablate_kit.sweeps.execution.recording_cache import ModelRecordings, images_digest
 from ablate_kit.sweeps.execution.replay import Replay, Run
 from ablate_kit.sweeps.execution.stored_recording import StoredRecording
@@ -67,17 +68,29 @@ class Drawn:
         changed: what differs from the unmodified model.
         applied: makes the variant of the model, for a while.
         gave: what came out, once it has run.
+        on_the_way: what calls gave that came before anything of it; of the model as it is.
     """
 
     changed: Sequence[Key]
     applied: Callable[[], AbstractContextManager[None]]
     gave: tuple[Any] | None = None
+    on_the_way: Outputs = field(default_factory=dict)
 
-    def trace(self, once: Once, replay: Replay) -> Trace:
+    def trace(self, once: Once, replay: Replay, keep: Collection[CallId]) -> Trace:
         with self.applied():
-            gave, trace = replay.trace(once.run)
+            gave, trace = replay.record(once.run, keep)
         self.gave = (gave,)
+        known = {one.id for one in trace.root.all() if one.end < trace.restart(self.changed)}
+        self.on_the_way = {one: kept for one, kept in trace.outputs.items() if one in known}
         return trace
+
+    def differs_from(self, stored: Trace, until: float) -> bool:
+        """Whether a call gave something else on the way than is stored of it, before ``until``:
+        the variant itself may hide that."""
+        known = (one.id for one in stored.root.all() if one.end < until)
+        outputs, others = stored.outputs, self.on_the_way
+        both = (one for one in known if one in outputs and one in others)
+        return not all(identical(outputs[one].leaves, others[one].leaves) for one in both)
 
 
 @dataclass(frozen=True)
@@ -147,8 +160,10 @@ class RecordingChecks:
         if drawn.gave and sets <= self._certificate.held:
             with drawn.applied():
                 again = replay.replay(once.run, stored.trace, [*changed, *drawn.changed])
-            self._drawn = identical(again, drawn.gave[0]) and _gives(
-                once.run, replay, stored, changed, ticks[-1:], stored.result
+            self._drawn = (
+                identical(again, drawn.gave[0])
+                and not drawn.differs_from(stored.trace, stored.trace.restart(changed))
+                and _gives(once.run, replay, stored, changed, ticks[-1:], stored.result)
             )
             once.again = ""
         if self._drawn and sets <= self._certificate.held:

@@ -60,7 +60,7 @@ class UnmodifiedPasses:
             return *replay.record(once.run, keep), False
         recordings, checks = self._open(self._cache)
         if not self._structures:
-            seen = like if like.root.structure is not None else drawn.trace(once, replay)
+            seen = like if like.root.structure is not None else drawn.trace(once, replay, keep)
             self._structures = {
                 one.id: one.structure for one in seen.root.all() if one.structure is not None
             }

@@ -211,6 +211,17 @@ def test_what_a_recording_cannot_hold_is_found_out(tmp_path: Path) -> None:
     assert notes_of(model(Remembering), variants, RecordingCache(tmp_path)) == [NOT_USED]
 
 
+def test_another_model_is_found_out_where_the_cut_hides_it(
+    images: list[Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that its code reads somewhere, and a cut that gives the same whatever is before."""
+    assert full_passes(tmp_path, images, "last.2.weight") == 1
+    monkeypatch.setattr(Counting, "factor", 3.0)
+    monkeypatch.setattr(Late, "factor", 1.0)
+    _, notes = swept(model(), [cut("last.2.weight")], RecordingCache(tmp_path), images)
+    assert notes == [NOT_USED]
+
+
 def test_a_size_that_is_left_behind_is_found_out_where_sizes_change(tmp_path: Path) -> None:
     """Among images of one size a part that leaves it on itself is as good as any."""
     tall = [torch.cat([one, one], dim=2) for one in batches()]
