@@ -164,7 +164,8 @@ class Study:
         return sorted(chosen, key=lambda name: order.get(name, len(order)))
 
     def _zeros_beside(self) -> list[str]:
-        """Zero for those parts whose mean costs most and leaves something of the detector."""
+        """Zero for those parts whose mean costs most and leaves something of the detector, none of
+        them inside of another: that would say the same again."""
         if self._notes.zeros:
             return []
         found = {
@@ -174,14 +175,31 @@ class Study:
         }
         enough = -(1 - _ALIVE) * self._baseline
         ranked = sorted(found, key=lambda name: (found[name] < enough, found[name]))
+        apart: list[str] = []
+        for name in ranked:
+            if not any(self._nested(name, other) for other in apart):
+                apart.append(name)
         chosen: list[str] = []
-        for name in ranked[:_ZEROED]:
+        for name in apart[:_ZEROED]:
             zero = self._zeros[name]
             self._spending.restarts(zero, [name])
             if self._affords([*chosen, zero]) and self._spending.is_little([*chosen, zero]):
                 chosen.append(zero)
                 self._notes.zeros[zero] = name
         return chosen
+
+    def _nested(self, one: str, other: str) -> bool:
+        """Whether what one of two variants cuts lies inside of what the other does."""
+        return one in self._around(other) or other in self._around(one)
+
+    def _around(self, name: str) -> set[str]:
+        found = set()
+        for part in self._notes.parts:
+            inner = part
+            while part.variant == name and inner.parent is not None:
+                inner = self._notes.parts[inner.parent]
+                found.add(inner.variant)
+        return found
 
     def _controls(self) -> list[str]:
         """Random cuts of the same size beside the heads that cost most and least."""

@@ -96,6 +96,7 @@ PARTS = [
 def study(
     budget: str, machine: Machine | None = None, notes: Noted | None = None,
     parts: Sequence[tuple[str, int, float]] = PARTS, clash: Sequence[str] = (),
+    means: Sequence[str] = (),
 ) -> tuple[Noted, float, Machine]:  # fmt: skip
     """What is noted of a study that has ended, how long it took with its report, and on what."""
     outline = model(parts)
@@ -125,7 +126,10 @@ def study(
         outline, asked, notes, lambda count, each: 4 + (each or 0.2) * count, began,
         lambda: machine.now,
     )  # fmt: skip
-    cuts = MadeCuts(made, {}, shapes)
+    zeros = {name: f"{name}-zero" for name in means}
+    made |= {zero: Ablation(zero, "zero", made[name].edits) for name, zero in zeros.items()}
+    shares |= {zero: shares[name] for name, zero in zeros.items()}
+    cuts = MadeCuts(made, zeros, shapes)
     one = Study(outline, notes, cuts, machine, spending, lambda: None, lambda: machine.now)
     rounds = one.rounds()
     ran: set[str] = set()
@@ -160,6 +164,13 @@ def test_a_budget_is_spent_and_no_more(budget: str, speed: float, free: int) -> 
     found = set(outcomes) & set(states(notes, "cut"))
     assert (len(found) > 1) == ("all-free-together" in notes.together)
     assert bool(notes.needed) == bool(states(notes, "not afforded"))
+
+
+def test_zero_stands_beside_the_means_of_parts_apart() -> None:
+    """A block and the layers inside of it would tell the same three times over."""
+    means = ["backbone", "backbone.0", "backbone.1", "decoder.0", "decoder.1"]
+    notes, _, _ = study("12m", means=means)
+    assert set(notes.zeros.values()) == {"backbone", "decoder.0", "decoder.1"}
 
 
 def test_heads_leave_room_for_random_controls() -> None:
