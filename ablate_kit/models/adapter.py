@@ -23,6 +23,14 @@ class ImageDetections:
     # (k,) the object query that each comes from; None where the framework cannot tell
     queries: npt.NDArray[np.int64] | None = None
 
+    def rows(self, rows: npt.NDArray[np.intp]) -> "ImageDetections":
+        queries = None if self.queries is None else self.queries[rows]
+        return ImageDetections(self.boxes[rows], self.scores[rows], self.labels[rows], queries)
+
+    def best_first(self) -> "ImageDetections":
+        """Sorted by score; what is equal keeps its order."""
+        return self.rows(np.argsort(-self.scores, kind="stable"))
+
 
 @dataclass(frozen=True)
 class Prepared:

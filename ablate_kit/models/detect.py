@@ -123,10 +123,9 @@ class Collector:
                 )
             labels = self._label_of[raw.labels]
             keep = np.flatnonzero(finite(raw) & (labels >= 0))[: self._limit]
-            image = np.full(len(keep), index)
-            queries = None if raw.queries is None else raw.queries[keep]
-            columns = raw.boxes[keep], raw.scores[keep], labels[keep]
-            parts.append(Detections(image, *columns, queries=queries))
+            image, kept = np.full(len(keep), index), raw.rows(keep)
+            columns = kept.boxes, kept.scores, labels[keep]
+            parts.append(Detections(image, *columns, queries=kept.queries))
         part = Detections.concatenate(parts)
         self._parts.append(part)
         return part

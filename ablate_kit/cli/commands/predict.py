@@ -128,12 +128,10 @@ def _detect(adapter: "Adapter", pixels: "Pixels") -> "ImageDetections":
     import numpy as np
 
     from ablate_kit.metrics.detections import MAX_DETECTIONS
-    from ablate_kit.models.adapter import ImageDetections
     from ablate_kit.models.detect import detect, finite
 
     (raw,) = detect(adapter, [pixels])
-    keep = np.flatnonzero(finite(raw))[:MAX_DETECTIONS]
-    return ImageDetections(raw.boxes[keep], raw.scores[keep], raw.labels[keep])
+    return raw.rows(np.flatnonzero(finite(raw))[:MAX_DETECTIONS])
 
 
 def _picture(

@@ -335,14 +335,13 @@ def _sorted(
     labels: torch.Tensor,
     queries: torch.Tensor | None = None,
 ) -> ImageDetections:
-    values = scores.cpu().double().numpy()
-    order = np.argsort(-values, kind="stable")
-    return ImageDetections(
-        boxes=boxes.cpu().double().numpy()[order],
-        scores=values[order],
-        labels=labels.cpu().numpy()[order],
-        queries=None if queries is None else queries.cpu().numpy()[order],
+    found = ImageDetections(
+        boxes=boxes.cpu().double().numpy(),
+        scores=scores.cpu().double().numpy(),
+        labels=labels.cpu().numpy(),
+        queries=None if queries is None else queries.cpu().numpy(),
     )
+    return found.best_first()
 
 
 def _opened(checkpoint: Checkpoint, request: Request) -> MMDetAdapter:

@@ -203,7 +203,7 @@ def _training(
     adapter: TransformersAdapter, dataset: Dataset, options: Mapping[str, Any], device: str
 ) -> TransformersTraining:
     check_classes(adapter, "training")
-    return TransformersTraining(adapter, dataset, device=device, **options)
+    return TransformersTraining(adapter, dataset, options, device)
 
 
 def _knobs(adapter: TransformersAdapter) -> TransformersKnobs:

@@ -6,7 +6,6 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -116,14 +115,13 @@ def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
 
 def _sorted(result: Mapping[str, torch.Tensor]) -> ImageDetections:
     queries = result.get("queries")
-    scores = result["scores"].cpu().double().numpy()
-    order = np.argsort(-scores, kind="stable")
-    return ImageDetections(
-        boxes=result["boxes"].cpu().double().numpy()[order],
-        scores=scores[order],
-        labels=result["labels"].cpu().numpy()[order],
-        queries=None if queries is None else queries.long().cpu().numpy()[order],
+    found = ImageDetections(
+        boxes=result["boxes"].cpu().double().numpy(),
+        scores=result["scores"].cpu().double().numpy(),
+        labels=result["labels"].cpu().numpy(),
+        queries=None if queries is None else queries.long().cpu().numpy(),
     )
+    return found.best_first()
 
 
 def check_classes(adapter: TransformersAdapter, what: str) -> None:

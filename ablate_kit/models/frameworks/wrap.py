@@ -143,7 +143,7 @@ class Wrapped:
             for one, size in zip(detections, origins, strict=True):
                 _check_units(one, size)
             self._seen = any(len(one.scores) for one in detections)
-        return [_sorted(one) for one in detections]
+        return [one.best_first() for one in detections]
 
     def _checked(self, one: Sequence[Any]) -> ImageDetections:
         if not isinstance(one, Sequence) or not 3 <= len(one) <= 4:
@@ -203,16 +203,6 @@ def _check_units(found: ImageDetections, size: Size) -> None:
             f"decode returned boxes of coordinates up to {largest:.3g} for an image of "
             f"{size[1]}x{size[0]}; expected pixels of the original image, not shares of it"
         )
-
-
-def _sorted(found: ImageDetections) -> ImageDetections:
-    order = np.argsort(-found.scores, kind="stable")
-    return ImageDetections(
-        found.boxes[order],
-        found.scores[order],
-        found.labels[order],
-        None if found.queries is None else found.queries[order],
-    )
 
 
 def _file(function: object) -> Path | None:
