@@ -41,7 +41,9 @@ from ablate_kit.metrics.result import BASELINE, Result
 from ablate_kit.metrics.stored import pack
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.models.adapter import ImageDetections
 from ablate_kit.sweeps.checked_json import checked, read_json
+from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, disagreement
 from ablate_kit.sweeps.manifest import Key, Manifest, NamedVariant, manifest_values
 from ablate_kit.sweeps.run_inputs import as_noted, check_run, inputs_in, refuse_changed
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
@@ -57,6 +59,11 @@ _LIMIT: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=FEWEST_DET
 _THREADS: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=1, le=4096)] | None)
 
 _FIRST = "inputs.json"  # of all that is written
+ANOTHER_MODEL = (
+    "the unmodified model finds other boxes now than when this run was begun, as by settings that "
+    "its code reads: variants that came later are compared with what it found then; choose another "
+    "folder"
+)
 _AT_ONCE = 32  # variants whose detections are gathered in one pass over the batches' files
 
 
@@ -135,8 +142,26 @@ class Ledger:
 
     def add(self, result: BatchResult) -> None:
         self.note(result.notes)
+        if self._is_of_another_model(result):
+            self.note([ANOTHER_MODEL])
         found = {self.key(digest): one for digest, one in result.found.items()}
         self._partial.add(result.batch, found)
+
+    def _is_of_another_model(self, result: BatchResult) -> bool:
+        """Whether the unmodified model finds something else than when it was finished here."""
+        if result.unmodified is None or self.key(UNMODIFIED.digest) not in self._entries:
+            return False
+        size = self.inputs["batch_size"]
+        images = range(result.batch * size, (result.batch + 1) * size)
+        return any(
+            disagreement([_of_image(result.unmodified, i)], [_of_image(self._unmodified, i)])
+            > TOLERANCE
+            for i in images
+        )
+
+    @cached_property
+    def _unmodified(self) -> Detections:
+        return self._detections(self.key(UNMODIFIED.digest))
 
     def collect(self, batches: int, variants: Sequence[Variant]) -> Iterator[Detections]:
         """All detections of each variant that is done and not yet finished."""
@@ -277,6 +302,12 @@ class Ledger:
         """What ``close`` noted."""
         path = self.folder / "study.json"
         return checked(TypeAdapter(Manifest), read_json(path), str(path))
+
+
+def _of_image(found: Detections, image: int) -> ImageDetections:
+    own = found.image == image
+    queries = None if found.queries is None else found.queries[own]
+    return ImageDetections(found.boxes[own], found.scores[own], found.labels[own], queries)
 
 
 def _same_objects(kept: GroundTruth, truth: GroundTruth) -> bool:

@@ -59,11 +59,13 @@ class BatchResult:
     Attributes:
         found: by the variants' digests.
         notes: what did not go as planned so far.
+        unmodified: what the unmodified model detects, whether that was asked for or not.
     """
 
     batch: int
     found: Mapping[str, Detections]
     notes: Sequence[str] = field(default=())
+    unmodified: Detections | None = None
 
 
 class Stretches:

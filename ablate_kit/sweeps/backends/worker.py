@@ -126,12 +126,13 @@ class Worker:
             by_digest = {"": rows[0]}
             by_digest |= {one.digest: row for one, row in zip(changed, rows[1:], strict=True)}
             found = {
-                one.digest: Collector(self._adapter, self._dataset, self._limit).add(
-                    self._batches.span(batch), by_digest[one.digest]
+                digest: Collector(self._adapter, self._dataset, self._limit).add(
+                    self._batches.span(batch), row
                 )
-                for one in work.variants
+                for digest, row in by_digest.items()
             }
-            yield BatchResult(batch, found, tuple(self._passes.notes))
+            asked = {one.digest: found[one.digest] for one in work.variants}
+            yield BatchResult(batch, asked, tuple(self._passes.notes), found[""])
 
     def _images(self, batches: Sequence[int]) -> Iterator[tuple[int, list[Prepared]]]:
         """Each batch, prepared once as long as it is kept."""

@@ -1,6 +1,7 @@
 """A study comes out the same bytes wherever, and in however many parts, it is run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
+from ablate_kit.models.adapter import ImageDetections
+from ablate_kit.models.frameworks.hybrid import HybridAdapter
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.execution.identities import Identities
-from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.ledger import ANOTHER_MODEL, Ledger
 from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
@@ -89,6 +92,25 @@ def test_batches_that_are_done_are_not_run_again(
     # The unmodified model and four heads; then three layers on batch 0, all eight on the others.
     assert asked == [(0, 5), (1, 5), (0, 3), (1, 8), (2, 8)]
     assert contents(study("whole")) == contents(study("run"))
+
+
+def test_another_model_of_the_same_files_is_told(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one is whose code reads settings from somewhere, that were changed in between."""
+    decode = HybridAdapter.decode
+
+    def halved(*given: Any) -> list[ImageDetections]:
+        return [replace(one, scores=one.scores / 2) for one in decode(*given)]
+
+    study("a", rules=RULES[:1])
+    folder = study("a")
+    assert ANOTHER_MODEL not in Ledger.existing(folder).notes()
+    monkeypatch.setattr(HybridAdapter, "decode", halved)
+    study("a")  # nothing is lacking, so that nothing runs
+    assert ANOTHER_MODEL not in Ledger.existing(folder).notes()
+    study("a", rules=[*RULES, {"kind": "modules", "pattern": "neck"}])
+    assert ANOTHER_MODEL in Ledger.existing(folder).notes()
 
 
 def test_another_number_of_threads_is_another_run(study: Study) -> None:
