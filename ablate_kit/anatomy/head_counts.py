@@ -50,12 +50,13 @@ def of_config(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, 
     count = config.get("encoder_attention_heads")
     if any(level in _HALVED for level in levels) and _is_count(count):
         return {"half of encoder_attention_heads": count // 2}
+    if found := _of_openmmlab(prefix, layout, config):
+        return found
     section = _section(levels, config)
     if section:
         return _listed(section, config[section], prefix)
-    found = _of_openmmlab(prefix, layout, config)
-    if found or any(level in _BACKBONES for level in levels):
-        return found
+    if any(level in _BACKBONES for level in levels):
+        return {}
     return next(({key: config[key]} for key in _keys(levels) if _is_count(config.get(key))), {})
 
 
@@ -163,21 +164,33 @@ def _of_shrunk(prefix: str, levels: list[str], config: Mapping[str, Any]) -> dic
 
 
 def _of_openmmlab(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, int]:
-    """From MMDetection's ``decoder.layer_cfg.cross_attn_cfg``, for ``decoder.layers.0.cross_attn``.
+    """From MMDetection's ``decoder.layer_cfg.cross_attn_cfg``, for ``decoder.layers.0.cross_attn``;
+    in version 2 and in Co-DETR, from ``decoder.transformerlayers.attn_cfgs``, for
+    ``decoder.layers.0.attentions.1``.
 
     Its configurations leave out the heads of deformable attention, of which there are 8 then:
     ``num_heads`` of mmcv's MultiScaleDeformableAttention.
     """
+    own, place = None, ""
     match prefix.removesuffix(".attn").split("."):
         case [("encoder" | "decoder") as part, "layers", _, name]:
-            value: Any = config
-            for key in (part, "layer_cfg"):
-                value = value.get(key) if isinstance(value, Mapping) else None
-            if isinstance(value, Mapping):
+            place = f"{part}.layer_cfg"
+            if isinstance(value := _at(place, config), Mapping):
                 # Without settings of its own, an attention has those of MMDetection's layer.
                 own = value.get(f"{name}_cfg", {"num_heads": 8})
-                default = 8 if layout == "deformable" else None
-                heads = own.get("num_heads", default) if isinstance(own, Mapping) else None
-                if _is_count(heads):
-                    return {f"{part}.layer_cfg.{name}_cfg": heads}
-    return {}
+            place = f"{place}.{name}_cfg"
+        case [*parts, "layers", _, "attentions", number] if number in ("0", "1"):
+            place = ".".join([*parts, "transformerlayers", "attn_cfgs"])
+            own = _at(place, config)
+            if isinstance(own, list | tuple):
+                own = own[int(number)] if int(number) < len(own) else None
+    default = 8 if layout == "deformable" else None
+    heads = own.get("num_heads", default) if isinstance(own, Mapping) else None
+    return {place: heads} if _is_count(heads) else {}
+
+
+def _at(place: str, config: Mapping[str, Any]) -> Any:
+    value: Any = config
+    for key in place.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value

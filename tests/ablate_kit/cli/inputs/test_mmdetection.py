@@ -203,6 +203,30 @@ def test_heads_of_a_layer(layer: dict[str, object], expected: int | None) -> Non
     assert found.heads == expected
 
 
+@pytest.mark.parametrize(
+    ("attentions_of_layer", "expected"),
+    [
+        ({"num_heads": 2}, [2, 2]),  # said once for all
+        ([{"num_heads": 2}, {"num_heads": 4}], [2, 4]),
+        ([{"num_heads": 2}, {}], [2, 8]),  # MultiScaleDeformableAttention's
+        ([{}, {"num_heads": 4}], [None, 4]),
+        ([{"num_heads": 2}], [2, None]),
+        (None, [None, None]),
+    ],
+)
+def test_heads_as_version_2_says_them(
+    attentions_of_layer: object, expected: list[int | None]
+) -> None:
+    """And Co-DETR in version 3: in order, below the head that the transformer is in."""
+    layer = "query_head.transformer.decoder.layers.0.attentions"
+    names = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
+    state = {f"{layer}.0.attn.{name}": one for name, one in Packed().attn.state_dict().items()}
+    state |= {f"{layer}.1.{name}.weight": torch.ones(16, 16) for name in names}
+    decoder = {"transformerlayers": {"attn_cfgs": attentions_of_layer}}
+    config = {"query_head": {"transformer": {"decoder": decoder}}}
+    assert [one.heads for one in attentions(state, config)] == expected
+
+
 CUTS = {
     "units": ("query_embedding.weight", "--percent", "10"),
     "heads": ("decoder.layers.*.self_attn", "--heads", "1", "--num-heads", "4"),
