@@ -179,6 +179,8 @@ def test_the_command(mmdetection: Write, run: Run, refuse: Run, tmp_path: Path) 
         (change("meta", "cfg", "test_pipeline", to=[{"type": "Pad", "size_divisor": 32}]),
          "test_pipeline.0 is Pad"),
         (drop("meta", "cfg"), "carries no configuration"),
+        (drop("meta", "cfg", "model", "data_preprocessor"),
+         r"of MMDetection 2 \(it has no model.data_preprocessor\); expected one of version 3"),
         (drop("meta", "dataset_meta"), "carries no class names"),
         (change("state_dict", "extra.weight", to=torch.ones(1)), '"extra.weight" has no place'),
         (change("state_dict", "data_preprocessor.mean", to=torch.ones(3, 1, 1)),
@@ -291,6 +293,7 @@ LAYER = ("transformer", "decoder", "transformerlayers")
     ("edit", "message"),
     [
         (setting("use_lsj", to=True), "model.use_lsj is True, .* expected False"),
+        (drop("meta", "cfg", "model", "data_preprocessor"), "names of Co-DETR .* of version 3;"),
         (drop("meta", "cfg", "model", "use_lsj"), "model.use_lsj is True"),
         (setting("eval_module", to="two-stage"), "eval_module is 'two-stage', .* expected 'detr'"),
         (co_dino_setting("type", to="CoDeformDETRHead"), "query_head.type is 'CoDeformDETRHead'"),

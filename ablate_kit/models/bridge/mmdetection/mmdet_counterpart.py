@@ -8,6 +8,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.mmdetection.mmdet_architecture import architecture, kind_of
 from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, test_pipeline
+from ablate_kit.models.known_elsewhere import refuse_known_elsewhere
 
 
 def has_configuration(checkpoint: Checkpoint) -> bool:
@@ -20,6 +21,12 @@ def mmdet_counterpart(checkpoint: Checkpoint) -> Counterpart:
     counterpart."""
     whole = settings(checkpoint.archive.metadata)
     kind_of(whole["model"])  # before what else such a file may lack
+    if "data_preprocessor" not in whole["model"]:
+        refuse_known_elsewhere(checkpoint)
+        raise UserError(
+            f"{checkpoint} carries a configuration of MMDetection 2 (it has no "
+            "model.data_preprocessor); expected one of version 3"
+        )
     if checkpoint.classes is None:
         raise UserError(f"{checkpoint} carries no class names")
     found, colors = architecture(whole["model"], test_pipeline(whole), checkpoint.classes)
