@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from official_code import of_detr, of_rf_detr, of_rt_detr
+from official_code import of_detr, of_rf_detr, of_rt_detr, of_toolboxes
 from official_code.built import Official
 
 FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
@@ -20,4 +20,6 @@ FAMILIES: Mapping[str, Callable[[Path], Iterator[Official]]] = {
     "rtdetrv4": of_rt_detr.rtdetrv4,
     "deimv2": of_rt_detr.deimv2,
     "rfdetr": of_rf_detr.rfdetr,
+    "detrex": of_toolboxes.detrex,
+    "codetr": of_toolboxes.co_detr,
 }
