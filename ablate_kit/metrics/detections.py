@@ -6,7 +6,7 @@ numbers back and COCO evaluation sees exactly what pycocotools would see.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -241,6 +241,11 @@ class Detections:
     def xywh(self) -> NDArray[np.float64]:
         """(n, 4) x, y, width, height: the source's own numbers where it gave them."""
         return _xywh(self.boxes, self.sizes)
+
+    def rows(self, rows: NDArray[Any]) -> "Detections":
+        """Some of them, in the order of ``rows``."""
+        held = {name: column[rows] for name, column in vars(self).items() if column is not None}
+        return replace(self, **held)
 
     def check_against(self, ground_truth: GroundTruth) -> None:
         """Raise UserError if an index points outside ``ground_truth``."""

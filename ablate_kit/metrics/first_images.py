@@ -1,6 +1,6 @@
 """The first images of a data set as a data set of their own."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,4 @@ def truth_of_first(truth: GroundTruth, images: int) -> GroundTruth:
 
 def found_in(found: Detections, start: int, stop: int) -> Detections:
     """The detections in images ``start`` to ``stop``, which is left out."""
-    inside = (found.image >= start) & (found.image < stop)
-    columns: dict[str, Any] = {one.name: getattr(found, one.name) for one in fields(found)}
-    for name, column in columns.items():
-        columns[name] = None if column is None else column[inside]
-    return Detections(**columns)
+    return found.rows((found.image >= start) & (found.image < stop))

@@ -52,12 +52,6 @@ def found_of(image: Any, boxes: Any, scores: Any, labels: Any) -> Detections:
     )
 
 
-def rows_of(found: Detections, rows: Any) -> Detections:
-    """Some of the detections, in another order."""
-    columns = {name: column for name, column in vars(found).items() if column is not None}
-    return Detections(**{name: column[rows] for name, column in columns.items()})
-
-
 def overlap(one: Sequence[float], other: Sequence[float]) -> float:
     """IoU of two boxes, in words."""
     width = min(one[2], other[2]) - max(one[0], other[0])

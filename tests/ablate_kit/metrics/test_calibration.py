@@ -9,7 +9,7 @@ from ablate_kit.metrics.calibration import FOLDS, Calibration, cross_fitted, fol
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.f1 import calibrate, f1_at
 from ablate_kit.metrics.matching import greedy_matches
-from tests.ablate_kit.made_up import rows_of, truth_of
+from tests.ablate_kit.made_up import truth_of
 
 
 def study(images: int, seed: int) -> tuple[GroundTruth, Detections, Detections]:
@@ -49,7 +49,7 @@ def test_the_threshold_of_a_fold_is_the_best_of_the_other_images() -> None:
         kept, real = np.isin(found.image, others), np.isin(truth.image, others)
         columns = ("image", "boxes", "labels", "ignore", "areas", "ids")
         alone = replace(truth, **{name: getattr(truth, name)[real] for name in columns})
-        assert threshold == calibrate(greedy_matches(alone, rows_of(found, kept)))
+        assert threshold == calibrate(greedy_matches(alone, found.rows(kept)))
     assert (calibration.of_images(truth) == np.asarray(calibration.folds)[fold]).all()
 
 

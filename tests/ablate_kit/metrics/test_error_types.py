@@ -11,7 +11,7 @@ from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.error_types import Cause, errors
 from ablate_kit.metrics.transitions import changes, groups
 from ablate_kit.models.annotations import read_annotations
-from tests.ablate_kit.made_up import found_of, rows_of, truth_of
+from tests.ablate_kit.made_up import found_of, truth_of
 
 OBJECT = [0, 0, 100, 100]
 
@@ -154,7 +154,7 @@ def naive_confusion(truth, found, threshold):
 
 def test_confusion_against_a_naive_loop(real):
     truth, found = real
-    few = rows_of(found, found.scores > 0.3)
+    few = found.rows(found.scores > 0.3)
     ours = confusion(truth, few, 0.345)
     np.testing.assert_array_equal(ours.counts, naive_confusion(truth, few, 0.345))
     assert ours.counts[:-1].sum() == (~truth.ignore).sum()

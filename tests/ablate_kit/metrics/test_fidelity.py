@@ -109,10 +109,7 @@ def test_resampled_numbers_are_those_of_repeated_images() -> None:
         parts, truths = [], []
         for at, image in enumerate(drawn):
             rows = np.flatnonzero(second.image == image)
-            parts.append(
-                Detections(np.full(len(rows), at), second.boxes[rows], second.scores[rows],
-                           second.labels[rows])
-            )  # fmt: skip
+            parts.append(replace(second.rows(rows), image=np.full(len(rows), at)))
             truths += [(at, row) for row in np.flatnonzero(own.image == image)]
         at, row = np.array(truths).T
         assert own.sizes is not None

@@ -7,7 +7,7 @@ from ablate_kit.metrics import overlaps
 from ablate_kit.metrics.boxes import giou, iou
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
 from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
-from tests.ablate_kit.made_up import found_of, rows_of, truth_of
+from tests.ablate_kit.made_up import found_of, truth_of
 
 
 def ground_truth(image, boxes, labels, ignore=None, *, images=1, classes=1):
@@ -97,7 +97,7 @@ def test_one_matching_serves_every_score_threshold(seed):
     whole = greedy_matches(truth, found)
     for threshold in np.unique(found.scores):
         kept = found.scores >= threshold
-        alone = greedy_matches(truth, rows_of(found, kept))
+        alone = greedy_matches(truth, found.rows(kept))
         np.testing.assert_array_equal(alone.outcome, whole.outcome[kept])
         np.testing.assert_array_equal(alone.truth, whole.truth[kept])
 

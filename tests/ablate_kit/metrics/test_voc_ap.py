@@ -10,7 +10,7 @@ from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.voc_ap import voc_ap
 from ablate_kit.models.annotations import read_annotations
-from tests.ablate_kit.made_up import rows_of, truth_of
+from tests.ablate_kit.made_up import truth_of
 
 # The JSON file rounds boxes to 0.01 pixel: a car whose IoU with a difficult one comes out as 0.5001
 # is ignored, and was a false positive in the devkit's file.
@@ -24,7 +24,7 @@ def in_recorded_order(found):
          for label in np.unique(found.labels)
          for rows in [np.flatnonzero(found.labels == label)]]
     )  # fmt: skip
-    return rows_of(found, order)
+    return found.rows(order)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled, draws, 
 from ablate_kit.metrics.uncertainty.chance import held_against_chance
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision
-from tests.ablate_kit.made_up import rows_of, truth_of
+from tests.ablate_kit.made_up import truth_of
 
 IMAGES, CLASSES = 30, 4
 
@@ -71,7 +71,7 @@ def repeated(
             category_ids=truth.category_ids,
         ),
         replace(
-            rows_of(detections, found),
+            detections.rows(found),
             image=np.repeat(np.arange(len(source)), [len(one) for one in boxes]),
         ),
     )
