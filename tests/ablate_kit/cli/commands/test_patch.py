@@ -186,6 +186,7 @@ def test_a_recipe_s_line_puts_a_donor_in(
     for name, one in patched.items():
         assert np.array_equal(one.detections.boxes, swept[name].detections.boxes), name
     page = (tmp_path / "patch/report/report.html").read_text(encoding="utf-8")
+    assert "\nNone\n" not in page  # there is no map of a model, as a study has
     assert "One by one its modules sum to" in page
     # The run of the command can be repeated from the recipe that it keeps.
     again = run("sweep", tmp_path / "patch/recipe.yaml", "-o", tmp_path / "again")
