@@ -30,6 +30,7 @@ _MARKDOWN = re.compile(r"[\\`*<>&|\[\]$~@]|(?<!\w)[_#]|_(?!\w)|:(?=//)|(?<=www)\
 _LATEX = str.maketrans(
     {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
     | {"Δ": r"$\Delta$", "±": r"$\pm$", "*": r"$^*$", "~": r"\textasciitilde{}"}
+    | {"†": r"$^\dagger$", "→": r"$\rightarrow$"}
     | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "[": "{[}", "]": "{]}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )

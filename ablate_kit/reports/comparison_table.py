@@ -28,11 +28,12 @@ from ablate_kit.reports.answer import (
     word,
 )
 from ablate_kit.reports.evaluation_tables import scores
-from ablate_kit.reports.table import INTERVAL, Table, ends, number
+from ablate_kit.reports.table import APART, INTERVAL, Table, ends, number, shows, stars
+
+# In place of a star: ``mark_of``.
+GIOU_APART = f"{APART}: significant, too, against AP's change: GIoU does not see false positives"
 
 _Cells = Callable[[int], tuple[str, ...]]  # of a row, by its result's number
-
-APART = "†"  # in place of the star of a GIoU that moves against AP
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,12 @@ def comparison(
     if changes and any(one["AP"].verdict for one in changes):
         columns.append((("verdict",), partial(_verdict, changes, detectors)))
     header = tuple(head for heads, _ in columns for head in heads)
-    shown = _shown(results, top)
-    rows = tuple(tuple(cell for _, cells in columns for cell in cells(i)) for i in shown)
+    rows = tuple(
+        tuple(cell for _, cells in columns for cell in cells(i)) for i in _shown(results, top)
+    )
     title = _against_itself(results[0]) if own else _against_labels(results[0])
     if changes:
-        title += f"\n{interval_note(results, changes, statistics.adjust, looks)}"
+        title += f"\n{interval_note(results, changes, rows, statistics.adjust, looks)}"
         sentence = answer(results, changes)
         title = f"{sentence}\n{title}" if sentence else title
     if len(rows) < len(results):
@@ -180,7 +182,7 @@ def class_changes_table(
         for name, change in zip(found.classes, found.by_class[0], strict=True)
         if change.change is not None
     ]
-    shown = sorted(classes, key=lambda one: -abs(one[1].change or 0.0))[:most]
+    kept = sorted(classes, key=lambda one: -abs(one[1].change or 0.0))[:most]
     rows = [
         (
             name,
@@ -191,11 +193,12 @@ def class_changes_table(
             _ends(change, "*" if change.significant else " "),
         )
         for name, change in classes
-        if (name, change) in shown
+        if (name, change) in kept
     ]
     title = (
         f"AP per class, {safe.line(before.name)} → {safe.line(after.name)}; "
-        f"*: p < 0.05, adjusted ({_of_classes(found.statistics.adjust)}) for {len(classes)} classes"
+        f"{stars(rows)}, adjusted ({_of_classes(found.statistics.adjust)}) for {len(classes)} "
+        "classes"
     )
     if len(rows) < len(classes):
         title += f"; the {len(rows)} that change most, all of them with -o: classes.csv"
@@ -206,10 +209,11 @@ def class_changes_table(
 def interval_note(
     results: Sequence[Result],
     changes: Sequence[Changes],
+    rows: Sequence[Sequence[str]],
     adjust: Adjust,
     looks: Looks | None = None,
 ) -> str:
-    """What the intervals of a table mean, and what they can show."""
+    """What intervals and marks in the ``rows`` of a table mean, and what they can show."""
     controls = sum(one.is_control for one in results[1:])
     tested = len(changes) - controls
     unit, drawn = drawn_units(results[0].evaluation)
@@ -220,12 +224,12 @@ def interval_note(
         note = (
             f"a race: {looks}; changes are against the unmodified model on the same images; "
             "interval: of a change, as wide as the look asks for a verdict; "
-            f"*: p < 0.05, adjusted for all looks and {count}"
+            f"{stars(rows)}, adjusted for all looks and {count}"
         )
     else:
         note = (
             f"intervals are of changes, over {unit}; "
-            f"*: p < 0.05, adjusted ({adjusted_by(adjust, drawn)}) for {count}"
+            f"{stars(rows)}, adjusted ({adjusted_by(adjust, drawn)}) for {count}"
         )
     found = [change["AP"].detectable for change in changes]
     seen = [one for one in found if one is not None]
@@ -239,10 +243,8 @@ def interval_note(
         note += f"; {told} gets a star 4 times out of 5"
     margins = {one["AP"].verdict.margin for one in changes if one["AP"].verdict}
     if margins:
-        note += (
-            f"; verdict: on AP at a margin of {min(margins):g}, adjusted alike; undecided (+N): "
-            f"about N more {unit} would decide"
-        )
+        note += f"; verdict: on AP at a margin of {min(margins):g}, adjusted alike"
+        note += more_would_decide(rows, unit)
         free = [
             one.images if looks else drawn
             for one, change in zip(results[1:], changes, strict=True)
@@ -251,10 +253,8 @@ def interval_note(
         if free and (told := not_shown(unit, min(free), min(margins))):
             which = "as good" if compares_detectors(results) else "free"
             note += f"; {which}: {told[0].lower()}{told[1:]}"
-    if any(map(moves_apart, changes)):
-        note += (
-            f"; {APART}: significant, too, against AP's change: GIoU does not see false positives"
-        )
+    if shows(rows, APART):
+        note += f"; {GIOU_APART}"
     if any(one.factors.get("order") in ORDERS for one in results[1:]):
         note += (
             "; cuts of a greedy search or a ranking were chosen on these very images: their "
@@ -270,6 +270,13 @@ def interval_note(
         if margins and drawn < (takes := free_takes(min(margins))):
             note += f", and to be free takes {takes}"
     return note
+
+
+def more_would_decide(rows: Sequence[Sequence[str]], unit: str) -> str:
+    """What is in brackets after ``undecided``, where that is in a row."""
+    if not any(cell.startswith("undecided (+") for row in rows for cell in row):
+        return ""
+    return f"; undecided (+N): about N more {unit} would decide"
 
 
 def _without_effect(results: Sequence[Result], changes: Sequence[Changes]) -> list[str]:

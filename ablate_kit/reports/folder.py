@@ -33,7 +33,8 @@ def write_numbers(
     (place / "table.md").write_text(table.markdown(), encoding="utf-8")
     (place / "table.csv").write_text(table.csv(), encoding="utf-8")
     shown = called or results
-    latex = paper_table(shown, found.changes, table.title).latex(caption(shown, found))
+    paper = paper_table(shown, found.changes, table.title)
+    latex = paper.latex(caption(shown, found, paper.rows))
     (place / "table.tex").write_text(latex, encoding="utf-8")
 
 

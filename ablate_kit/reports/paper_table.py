@@ -10,15 +10,15 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Changes
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import adjusted_by, compares_detectors, drawn_units, without_labels
-from ablate_kit.reports.comparison_table import change_of, mark_of
-from ablate_kit.reports.table import INTERVAL, Table, ends, number
+from ablate_kit.reports.comparison_table import GIOU_APART, change_of, mark_of
+from ablate_kit.reports.table import APART, INTERVAL, Table, ends, number, shows, stars
 
 AS_IN_TABLE = "every change with its interval: table.md, changes.csv"
 
 
-def caption(results: Sequence[Result], found: Comparison) -> str:
-    """What a reader of the table has to know; empty without intervals, and of a race, whose rows
-    are of different images."""
+def caption(results: Sequence[Result], found: Comparison, rows: Sequence[Sequence[str]]) -> str:
+    """What a reader of a table with these ``rows`` has to know; empty without intervals, and of a
+    race, whose rows are of different images."""
     first, *others = results
     if not found.changes or any(one.images != first.images for one in others):
         return ""
@@ -26,12 +26,14 @@ def caption(results: Sequence[Result], found: Comparison) -> str:
     baseline = "the unmodified model" if not compares_detectors(results) else safe.line(first.name)
     tested = counted(sum(not one.is_control for one in others), "variant")
     judged = any(one["AP"].verdict for one in found.changes)
-    verdicts = f", and verdicts at a margin of {found.statistics.margin:g} AP" if judged else ""
+    verdicts = f"; verdicts: at a margin of {found.statistics.margin:g} AP; both" if judged else ","
+    star = stars(rows)
+    apart = f" {GIOU_APART}." if shows(rows, APART) else ""
     own = f" No labels: boxes of {baseline} stand for objects." if without_labels(results) else ""
     return (
         f"AP and its change against {baseline} on the same {counted(drawn, unit[:-1])}; 95 % "
-        f"intervals are of each change alone, over {unit}. *: p < 0.05{verdicts}, adjusted for "
-        f"{tested} ({adjusted_by(found.statistics.adjust, drawn)}).{own}"
+        f"intervals are of each change alone, over {unit}. {star[0].upper()}{star[1:]}{verdicts} "
+        f"adjusted for {tested} ({adjusted_by(found.statistics.adjust, drawn)}).{apart}{own}"
     )
 
 

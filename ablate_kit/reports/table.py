@@ -1,6 +1,7 @@
 """A table as text: for the terminal, as Markdown, as CSV."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ablate_kit import text as safe
@@ -10,6 +11,7 @@ _LATEX_USE = (
     r"\resizebox{\textwidth}{!}{...} of graphicx"
 )
 INTERVAL = "95 % interval"  # a column of ``ends``
+APART = "†"  # beside a number that changes against another, or apart from others
 _NEGATIVE = re.compile(r"(?:^|(?<=[0-9] to ))-(?=[0-9.])")
 _WIDEST = 200  # letters that a column is filled up to
 
@@ -45,12 +47,16 @@ class Table:
         title = "\n".join(map(safe.markdown, self.title.split("\n")))
         return "\n".join([f"**{title}**", "", *lines]) + "\n"
 
-    def latex(self, caption: str = "") -> str:
-        """A booktabs tabular, in comments above it the title and what may be its caption; numbers
-        have a minus, not a hyphen."""
+    def latex(self, caption: str | None = None) -> str:
+        """A booktabs tabular, in comments above it what may be its caption, by default the title,
+        and the title where that is not the caption; numbers have a minus, not a hyphen."""
         columns = "".join("l" if name in self.left else "r" for name in self.header)
+        title = list(filter(None, safe.lines(self.title).split("\n")))
+        if caption is None:
+            told = [*title[:1], *(f"{one[0].upper()}{one[1:]}" for one in title[1:])]
+            caption, title = " ".join(f"{one}." for one in told), []
         told = [rf"\caption{{{safe.latex(caption)}}}"] if caption else []
-        told += [_LATEX_USE, *filter(None, safe.lines(self.title).split("\n"))]
+        told += [_LATEX_USE, *title]
         lines = [f"% {line}" for line in told]
         lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(self.header)]
         lines += [r"\midrule", *map(_latex_row, self.rows), r"\bottomrule", r"\end{tabular}"]
@@ -76,6 +82,20 @@ def shape_text(shape: tuple[int, ...]) -> str:
 def number(value: float | None, form: str = "z.4f") -> str:
     """``-`` for none; what rounds to zero has no minus."""
     return "-" if value is None else format(value, form)
+
+
+def shows(rows: Iterable[Sequence[str]], mark: str) -> bool:
+    """Whether a number in one of them has the mark: a legend explains what is there."""
+    return any(
+        cell.endswith(mark) and not cell[: -len(mark)].strip("+-.0123456789 to")
+        for row in rows
+        for cell in row
+    )
+
+
+def stars(rows: Iterable[Sequence[str]]) -> str:
+    """What a legend says of stars, without for how many they are adjusted."""
+    return "*: p < 0.05" if shows(rows, "*") else "no star: none has p < 0.05"
 
 
 def ends(low: float | None, high: float | None, mark: str = " ") -> str:

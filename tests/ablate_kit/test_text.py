@@ -90,12 +90,20 @@ def test_markdown_shows_what_the_name_is(name: str) -> None:
 def test_latex_has_no_commands_of_the_names() -> None:
     table = Table("a\nb", ("class",), ((r"\input{/etc/passwd}",), ("[2pt]$x_{1$%",)), ("class",))
     assert table.latex().splitlines() == [
+        r"% \caption{a. B.}",
         r"% needs booktabs; for the width of a page: \footnotesize, \setlength{\tabcolsep}{4pt}, "
         r"or \resizebox{\textwidth}{!}{...} of graphicx",
-        "% a", "% b", r"\begin{tabular}{l}", r"\toprule", r"class \\", r"\midrule",
+        r"\begin{tabular}{l}", r"\toprule", r"class \\", r"\midrule",
         r"\textbackslash{}input\{/etc/passwd\} \\", r"{[}2pt{]}\$x\_\{1\$\% \\",
         r"\bottomrule", r"\end{tabular}",
     ]  # fmt: skip
+
+
+def test_a_caption_of_its_own_leaves_the_title_a_comment() -> None:
+    told = Table("a_1\nb", ("class",), (("x†",),)).latex("c → d").splitlines()
+    assert told[0] == r"% \caption{c $\rightarrow$ d}"
+    assert told[2:4] == ["% a_1", "% b"]
+    assert r"x$^\dagger$ \\" in told
 
 
 def test_negative_numbers_have_a_minus_in_latex() -> None:

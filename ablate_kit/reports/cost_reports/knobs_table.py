@@ -45,7 +45,8 @@ def knobs_table(results: Sequence[Result], found: Comparison, costs: Sequence[Co
         ),
         "Pareto",
     )
-    return Table(_title(results, found, costs), header, tuple(rows), ("setting", "verdict"))
+    title = _title(results, found, costs, rows)
+    return Table(title, header, tuple(rows), ("setting", "verdict"))
 
 
 def pareto(results: Sequence[Result], costs: Sequence[Cost]) -> list[bool]:
@@ -79,7 +80,12 @@ def _latency(cost: Cost, first: Cost, setup: Setup, row: int) -> tuple[str, str]
     return text, ratio_text(taken.against(first.latency[setup])) if row else ""
 
 
-def _title(results: Sequence[Result], found: Comparison, costs: Sequence[Cost]) -> str:
+def _title(
+    results: Sequence[Result],
+    found: Comparison,
+    costs: Sequence[Cost],
+    rows: Sequence[Sequence[str]],
+) -> str:
     lines = []
     if found.changes:
         lines += [answer(results, found.changes)]
@@ -88,7 +94,7 @@ def _title(results: Sequence[Result], found: Comparison, costs: Sequence[Cost]) 
         "turned, the others left"
     ]
     if found.changes:
-        lines += [interval_note(results, found.changes, found.statistics.adjust)]
+        lines += [interval_note(results, found.changes, rows, found.statistics.adjust)]
     lines += [f"FLOPs {COUNTED}"]
     if costs[0].latency:
         lines += [f"{LATENCY}; in brackets after a median: the 95th percentile"]

@@ -27,8 +27,7 @@ def write_replication(place: Path, found: Replication, command: str, notes: Sequ
     with new_folder(place, overwrite=True) as folder:
         (folder / "table.md").write_text(table.markdown(), encoding="utf-8")
         (folder / "table.csv").write_text(table.csv(), encoding="utf-8")
-        caption = " ".join(f"{one[0].upper()}{one[1:]}." for one in table.title.split("\n"))
-        (folder / "table.tex").write_text(table.latex(caption), encoding="utf-8")
+        (folder / "table.tex").write_text(table.latex(), encoding="utf-8")
         bullets = "".join(f"* {safe.markdown(one)}\n" for one in sentences)
         (folder / "sentences.md").write_text(bullets, encoding="utf-8")
         write_records(folder / "cuts", cuts_records(found))

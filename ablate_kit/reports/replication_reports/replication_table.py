@@ -1,5 +1,7 @@
 """The same cuts in several checkpoints, as a table and as rows of numbers."""
 
+from collections.abc import Sequence
+
 from ablate_kit import text as safe
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
@@ -7,10 +9,8 @@ from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change
 from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.replication_reports.replication_words import outcome_word
-from ablate_kit.reports.table import INTERVAL, Table, ends, number
+from ablate_kit.reports.table import APART, INTERVAL, Table, ends, number, shows
 from ablate_kit.sweeps.replication import Replication
-
-_APART = "†"
 
 
 def replication_table(found: Replication, top: int | None = None) -> Table:
@@ -29,12 +29,12 @@ def replication_table(found: Replication, top: int | None = None) -> Table:
             *map(_change, row.changes),
             number(row.mean, "+z.4f"),
             *([ends(row.low, row.high)] if interval else []),
-            number(row.deviation) + (_APART if row.differs else " "),
+            number(row.deviation) + (APART if row.differs else " "),
             outcome_word(row.outcome),
         )
         for cut, row in rows
     )
-    return Table(_title(found, len(cells)), header, cells, ("cut", "in all"))
+    return Table(_title(found, cells), header, cells, ("cut", "in all"))
 
 
 def cuts_records(found: Replication) -> Records:
@@ -77,7 +77,7 @@ def _agree_and_undecided(row: Replicated) -> bool:
     return row.outcome == "undecided" and len(own) == 1 and "undecided" not in own
 
 
-def _title(found: Replication, shown: int) -> str:
+def _title(found: Replication, rows: Sequence[Sequence[str]]) -> str:
     own = ", ".join(
         f"{number(one.evaluation.overall['AP'])} ({safe.line(name)})"
         for name, one in zip(found.names, found.baselines, strict=True)
@@ -85,20 +85,22 @@ def _title(found: Replication, shown: int) -> str:
     asked, many = found.statistics, len(found.cuts)
     lines = [
         f"{counted(found.baselines[0].images, 'image')}; unmodified: AP {own}",
-        f"in each checkpoint the change of AP with its verdict at a margin of {asked.margin:g} "
-        f"(?: undecided), adjusted for {counted(many, 'cut')}",
+        f"in each checkpoint the change of AP with its verdict at a margin of {asked.margin:g}"
+        + " (?: undecided)" * shows(rows, "?")
+        + f", adjusted for {counted(many, 'cut')}",
         (
             "interval of the mean over checkpoints and images, of each cut alone; "
             if len(found.names) >= FEWEST
             else ""
         )
-        + f"SD: between the checkpoints ({_APART}: they differ, p < 0.05, adjusted after Holm)",
+        + "SD: between the checkpoints"
+        + f" ({APART}: they differ, p < 0.05, adjusted after Holm)" * shows(rows, APART),
     ]
     if any(_agree_and_undecided(row) for row in found.rows["AP"]):
         lines.append(
             f"in all: one test of all checkpoints, adjusted for {counted(many, 'cut')} after Holm; "
             "a verdict that each of them has may be undecided in all"
         )
-    if shown < many:
-        lines.append(f"the {shown} of {many:,} that cost most AP in the mean")
+    if len(rows) < many:
+        lines.append(f"the {len(rows)} of {many:,} that cost most AP in the mean")
     return "\n".join(lines)

@@ -16,10 +16,11 @@ from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.reports.answer import RANKED_HERE, change_cells
 from ablate_kit.reports.comparison_figure import COLORS
+from ablate_kit.reports.comparison_table import more_would_decide
 from ablate_kit.reports.pareto import front
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.saved_figure import new_figure, open_sides
-from ablate_kit.reports.table import INTERVAL, Table, number
+from ablate_kit.reports.table import INTERVAL, Table, number, stars
 
 _NOTE = (
     "each row is a joint cut, evaluated itself; elements: of the weights, that are cut; front: no "
@@ -101,7 +102,8 @@ def sentence(found: Sequence[Dropped]) -> str:
     )
 
 
-def table(found: Sequence[Dropped]) -> Table:
+def table(found: Sequence[Dropped], unit: str) -> Table:
+    """``unit``: what is drawn for intervals."""
     rows = []
     for one in found:
         rows.append(
@@ -115,7 +117,11 @@ def table(found: Sequence[Dropped]) -> Table:
                 one.added,
             )
         )
-    title = "\n".join(filter(None, [sentence(found), _NOTE]))
+    told = _NOTE
+    if any(one.change for one in found):
+        told += f"; {stars(rows)}, adjusted for all variants of the run, as verdicts are"
+        told += more_would_decide(rows, unit)
+    title = "\n".join(filter(None, [sentence(found), told]))
     header = ("cut", "parts", "elements", "AP", "Δ AP", INTERVAL, "verdict", "Pareto", "added")
     return Table(title, header, tuple(rows), ("cut", "verdict", "added"))
 

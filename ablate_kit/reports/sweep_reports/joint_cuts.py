@@ -20,7 +20,7 @@ from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change, interac
 from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.sweep_reports.sweep_figures import heat_map
-from ablate_kit.reports.table import INTERVAL, Table, ends, number
+from ablate_kit.reports.table import INTERVAL, Table, ends, number, stars
 
 TOLD = 3  # pairs of each sort that the sentence names
 SHOWN = 20  # rows of the table; all are in joint.csv
@@ -137,7 +137,7 @@ def table(found: Sequence[Joint]) -> Table:
     shown = f", the {SHOWN} strongest of {len(found)}" if len(found) > SHOWN else ""
     title = (
         f"{sentence(found)}\nΔ AP of joint cuts{shown}; interaction: beyond the sum of the members "
-        f"alone, with its interval; *: p < 0.05, adjusted for {len(found)}"
+        f"alone, with its interval; {stars(cells)}, adjusted for {len(found)}"
     )
     header = ("joint cut", "sum of members", "together", "interaction", INTERVAL, "sort")
     return Table(title, header, tuple(cells), ("joint cut", "sort"))

@@ -10,7 +10,7 @@ from ablate_kit.metrics.uncertainty.chance import LEVEL
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, combined
 from ablate_kit.reports.records import Records
-from ablate_kit.reports.table import INTERVAL, Table, ends, number
+from ablate_kit.reports.table import INTERVAL, Table, ends, number, stars
 
 Row = tuple[str, str, dict[str, Combined]]  # label, what it is compared with, by metric
 
@@ -54,7 +54,7 @@ def table(rows: Sequence[Row]) -> Table:
     )
     title = (
         "means over draws; interval over images and draws; errors of both: "
-        "standard error by images, standard deviation between draws; *: p < 0.05 after Holm's "
+        f"standard error by images, standard deviation between draws; {stars(cells)} after Holm's "
         f"adjustment for {len(rows)} rows"
     )
     header = ("ablation", "against", "draws", "Δ AP", INTERVAL, "by images", "between draws")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.statistics import Statistics
+from ablate_kit.reports.answer import drawn_units
 from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.sweep_reports import (
     dropped_curve,
@@ -52,7 +53,8 @@ def sections(
         table = screening_table.table(screening, results, statistics.margin)
         found.append(Section("screen", "Screened by gradients", records, table))
     if dropped := dropped_curve.curves(results, compared.changes):
-        records, table = dropped_curve.records(dropped), dropped_curve.table(dropped)
+        unit, _ = drawn_units(results[0].evaluation)
+        records, table = dropped_curve.records(dropped), dropped_curve.table(dropped, unit)
         drawn = dropped_curve.figure(dropped)
         found.append(Section("dropped", "More and more dropped", records, table, drawn))
     if compared.baseline is None:

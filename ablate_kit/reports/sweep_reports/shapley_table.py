@@ -18,7 +18,7 @@ from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.saved_figure import rows_of_changes
 from ablate_kit.reports.sweep_reports import repeats_table
-from ablate_kit.reports.table import INTERVAL, Table, number
+from ablate_kit.reports.table import INTERVAL, Table, number, stars
 
 DRAWN = 40  # parts in the figure
 
@@ -162,7 +162,7 @@ def table(found: Sequence[ShapleyValue]) -> Table:
     title = (
         f"Shapley values of {len(found)} parts, {by}; they sum to {total:+z.4f} AP, the change of "
         f"cutting all of them at once; {interval}; "
-        f"*: p < 0.05 after Holm's adjustment for {len(found)} parts"
+        f"{stars(cells)} after Holm's adjustment for {len(found)} parts"
     )
     header = ("part", "alone", "Shapley, Δ AP", INTERVAL, "by images", "Monte Carlo")
     return Table(title, header, cells, ("part",))

@@ -8,13 +8,14 @@ from ablate_kit.metrics.evaluate import Thresholds
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.comparison import NOTHING
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import Verdict
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.evaluation_tables import COCO, coco_table
-from ablate_kit.reports.paper_table import paper_table
+from ablate_kit.reports.paper_table import caption, paper_table
 from tests.ablate_kit.made_up import result_of
 
 
@@ -67,6 +68,21 @@ def test_giou_against_ap_has_a_mark_of_its_own() -> None:
     assert "†: significant, too, against AP's change" in table.title
     assert "a change of AP of 0.020 to 0.040, by variant, gets a star" in table.title
     assert "†" not in comparison(results[::2], changes[1:]).title
+    assert "†" not in comparison([*results[:2], result("lost", 0.3)], changes, top=1).title
+
+
+def test_a_table_explains_the_marks_that_it_has_and_no_others() -> None:
+    results = [result("base", 0.5), result("cut", 0.4)]
+
+    def told(one: Change) -> str:
+        return comparison(results, [changed(one, one)]).title
+
+    undecided = replace(change(0.0, p=1.0), verdict=Verdict("undecided", 0.01, more=190))
+    assert "; no star: none has p < 0.05, adjusted (max-T) for 1 variant" in told(undecided)
+    assert "; undecided (+N): about N more images would decide" in told(undecided)
+    costs = replace(change(-0.1), verdict=Verdict("costs", 0.01))
+    assert "; *: p < 0.05, adjusted (max-T) for 1 variant" in told(costs)
+    assert "undecided" not in told(costs)
 
 
 def test_cuts_that_change_no_number_are_named() -> None:
@@ -178,8 +194,17 @@ def test_a_table_for_a_paper_has_one_change_with_its_interval() -> None:
         ("base", "0.5000", "", "", "0.5000", "0.5000", "0.5000"),
         ("the flood", "0.4000", "-0.1000", "-0.1100 to -0.0900*", "0.4000*", "0.4000*", "0.4000†"),
     )
-    assert r"0.4000$^*$" in table.latex()
-    assert "% every change with its interval" in table.latex()
+    found = replace(NOTHING, changes=changes)
+    latex = table.latex(caption(results, found, table.rows))
+    assert r"0.4000$^*$" in latex
+    assert "% every change with its interval" in latex
+    own = r"$^\dagger$: significant, too, against AP's change: GIoU does not see false positives."
+    assert latex.splitlines()[0].endswith(
+        f"$^*$: p \\textless{{}} 0.05, adjusted for 1 variant (max-T). {own}}}"
+    )
+    changes = [changed(change(0.0, p=1.0), change(0.0, p=1.0))]
+    bare = caption(results, replace(NOTHING, changes=changes), paper_table(results, changes).rows)
+    assert bare.endswith("No star: none has p < 0.05, adjusted for 1 variant (max-T).")
     plain = paper_table(results)
     assert plain.header == ("variant", "AP", "Δ AP", "AP50", "F1", "GIoU")
     assert plain.rows[1][:3] == ("the flood", "0.4000", "-0.1000")

@@ -83,12 +83,27 @@ def test_the_report_has_the_curve(sweep: tuple[SweepRun, Path]) -> None:
     found = curves(done.ledger.results(), [])
     assert [one.on_front for one in found] == [bool(int(row["pareto"])) for row in rows]
     assert sentence(found) == ""  # without verdicts
-    assert table(found).title.startswith("each row is a joint cut")
-    assert table(found).rows[2][1] == "5 of 12"
+    assert table(found, "images").title.startswith("each row is a joint cut")
+    assert "star" not in table(found, "images").title  # as there are no intervals
+    assert table(found, "images").rows[2][1] == "5 of 12"
     nothing = [replace(one, ap=None, on_front=False) for one in found]  # on images without objects
     caption, drawn = figure(nothing)
     assert caption
     assert not drawn.axes[0].lines
+
+
+def test_marks_are_explained_where_they_stand() -> None:
+    def told(p: float, more: int | None) -> str:
+        verdict = Verdict("undecided", 0.01, more=more)
+        change = Change(0.5, -0.1, -0.2, -0.01, 0.1, p, p, 0.1, verdict)
+        return table([Dropped("cut", ("all", "ranking"), 1, 3, 10, "", 0.5, change)], "clips").title
+
+    assert told(0.001, 12).endswith(
+        "; *: p < 0.05, adjusted for all variants of the run, as verdicts are; "
+        "undecided (+N): about N more clips would decide"
+    )
+    assert told(0.9, None).endswith("; no star: none has p < 0.05, adjusted for all variants of "
+                                    "the run, as verdicts are")  # fmt: skip
 
 
 def test_what_is_undecided_is_not_said_to_be_not_free() -> None:
