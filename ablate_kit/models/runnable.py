@@ -1,7 +1,9 @@
 """A checkpoint as what can be run: of a file that needs it, the Hugging Face folder."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +18,8 @@ from ablate_kit.models.bridge.to_transformers import Bridge, to_transformers
 from ablate_kit.models.classes import ClassNames
 from ablate_kit.models.framework_registry import recognized
 from ablate_kit.models.rewrite import write_bridge
+from detector.disk import lock
+from detector.disk.atomic import parents_made
 
 
 @contextmanager
@@ -26,6 +30,7 @@ def runnable(
     trusted: bool = False,
     classes: ClassNames | None = None,
     folder: Path | None = None,
+    needed: Callable[[], bool] = lambda: False,
 ) -> Iterator[Checkpoint]:
     """``checkpoint``, or, of a file whose model transformers computes under other names, what
     ``ablate convert --to transformers`` makes of it.
@@ -38,6 +43,7 @@ def runnable(
         trusted: may the configuration of an MMDetection file run? Then MMDetection itself runs it.
         classes: of the outputs, where an official file does not tell.
         folder: to make, or made by an earlier call; by default one that is gone afterwards.
+        needed: whether a ``folder`` that is made here stays when the block fails.
 
     Raises:
         UserError: the model has no exact counterpart, or ``folder`` was made of something else.
@@ -55,10 +61,25 @@ def runnable(
         kept = made.exists()
         if kept:
             _check_made_of(checkpoint, made)
+            stack.enter_context(lock.shared(made))
         else:
-            write_bridge(conversion, made)
+            stack.enter_context(_made(made, partial(write_bridge, conversion, made), needed))
         _tell(conversion, made if folder else None, kept)
         yield stack.enter_context(open_checkpoint(made))
+
+
+@contextmanager
+def _made(folder: Path, make: Callable[[], object], needed: Callable[[], bool]) -> Iterator[None]:
+    """Made, and gone again when the block fails, unless it is needed or another process uses it."""
+    with parents_made(folder):
+        make()
+        with lock.shared(folder) as alone:
+            try:
+                yield
+            except BaseException:
+                if not needed() and alone():
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
 
 
 def _conversion(

@@ -5,7 +5,7 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,26 @@ def locked(folder: Path) -> Iterator[None]:
             for one in new:
                 one.rmdir()  # where nothing was written
         _held.discard(fd)
+        os.close(fd)
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Uses a folder beside other processes; what is given tells whether no other one does, which
+    nobody knows on a file system without locks."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def alone() -> bool:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        yield alone
+    finally:
         os.close(fd)
 
 

@@ -10,6 +10,7 @@ from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.naming import name_of
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.runnable import runnable
+from ablate_kit.sweeps.ledger import Ledger
 from detector.training.recipes.recipe_file import Section
 
 
@@ -37,13 +38,20 @@ class ModelSection(Section):
     @contextmanager
     def runnable(self, beside: Path | None, *, trusted: bool) -> Iterator["ModelSection"]:
         """The same, of a file that has to be converted the folder: one that stays beside the run's
-        folder, for later runs as well, or where that is None one that is gone afterwards."""
+        folder, for later runs as well, or where that is None one that is gone afterwards. Where
+        the block fails before there is a run, it is gone as well, if it was made here."""
         path = Path(self.checkpoint)
         names = read_class_names(self.class_names) if self.class_names else None
         folder = beside.parent / f"{name_of(path)}-transformers" if beside else None
+
+        def needed() -> bool:
+            return beside is not None and Ledger.begun_in(beside)
+
         with (
             self.opened() as given,
-            runnable(given, self.framework, trusted=trusted, classes=names, folder=folder) as runs,
+            runnable(
+                given, self.framework, trusted=trusted, classes=names, folder=folder, needed=needed
+            ) as runs,
         ):
             if runs is given:
                 yield self

@@ -2,14 +2,20 @@
 
 import gc
 import json
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
 
 import ablate_kit as ak
+from ablate_kit.errors import UserError
 from ablate_kit.sweeps.ledger import Ledger
-from tests.ablate_kit.conftest import Run
+from ablate_kit.sweeps.recipes.model_section import ModelSection
+from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.models.test_official_files import write
 
 NAMES = ("disc", "square", "triangle", "star", "cross")
@@ -56,6 +62,72 @@ def test_a_recipe_may_name_the_file(here: Path, run: Run) -> None:
 def test_a_dry_run_leaves_nothing(here: Path, run: Run) -> None:
     assert "top-level parts" in run("study", "best.pth", *DATA, "--dry-run")
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("study", "best.pth", "--budget", "60 passes"),
+        ("sweep", "best.pth", "--heads", HEADS),
+        ("patch", "best.pth", "later.pth"),
+    ],
+)
+def test_what_is_refused_leaves_no_folder_that_it_made(
+    here: Path, ablate: Ablate, command: tuple[str, ...]
+) -> None:
+    write(Path("later.pth"), "detr", lambda content: content["model"]["query_embed.weight"].add_(1))
+    Path("others.txt").write_text("\n".join("abcde"))
+    other = ("--shapes", "--limit", "4", "--class-names", "others.txt", "-o", "runs/it")
+    printed = ablate(*command, *other)
+    assert printed.code == 2
+    assert "have no name in common" in printed.err
+    assert not Path("runs").exists()
+
+
+def test_what_is_refused_leaves_a_folder_that_was_there(
+    here: Path, run: Run, ablate: Ablate
+) -> None:
+    run("convert", "best.pth", "--to", "transformers", "-o", "runs/best-transformers")
+    Path("others.txt").write_text("\n".join("abcde"))
+    other = ("--shapes", "--limit", "4", "--class-names", "others.txt", "-o", "runs/it")
+    assert ablate("sweep", "best.pth", "--heads", HEADS, *other).code == 2
+    assert [one.name for one in Path("runs").iterdir()] == ["best-transformers"]
+
+
+READER = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_SH)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_is_refused_leaves_what_another_process_uses(here: Path) -> None:
+    section, runs = ModelSection(checkpoint="best.pth"), Path("runs/it")
+    with pytest.raises(UserError), section.runnable(runs, trusted=False):
+        raise UserError("no")
+    assert not Path("runs").exists()
+    with ExitStack() as stack:
+        stack.enter_context(pytest.raises(UserError))
+        made = stack.enter_context(section.runnable(runs, trusted=False))
+        other = subprocess.Popen(
+            [sys.executable, "-c", READER, made.checkpoint],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert other.stdout
+        assert other.stdout.readline()
+        raise UserError("no")
+    other.communicate(b"")
+    assert Path("runs/best-transformers/config.json").exists()
+
+
+def test_a_run_that_was_begun_keeps_its_folder(here: Path, run: Run) -> None:
+    run("sweep", "best.pth", "--heads", HEADS, *DATA, "-o", "runs/heads")
+    shutil.rmtree("runs/best-transformers")
+    section = ModelSection(checkpoint="best.pth")
+    with pytest.raises(UserError), section.runnable(Path("runs/heads"), trusted=False):
+        raise UserError("no")
+    assert Path("runs/best-transformers/config.json").exists()
 
 
 def test_a_study_is_made_once(here: Path, run: Run) -> None:
