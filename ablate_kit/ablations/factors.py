@@ -38,6 +38,7 @@ Factors = Mapping[str, Factor]
 SIZE = "elements"
 # Orders that a run's own results chose, and the factor that says how many parts are cut.
 ORDERS = {"ranking": "dropped", "greedy": "count"}
+BY_WEIGHTS = "smallest"  # the order of parts that weights chose
 _DIGITS = 9  # of a number that a name holds
 
 

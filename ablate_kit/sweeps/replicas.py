@@ -184,11 +184,11 @@ def told(found: Replication) -> list[str]:
     notes = []
     if left := found.only_in_some:
         notes.append(f"not all runs have {counted(len(left), 'cut')}, such as {left[0]}")
-    if others := found.of_others:
+    for how, others in found.of_others.items():
         are = "is" if len(others) == 1 else "are"
         notes.append(
-            f"{counted(len(others), 'cut')} {are} of other parts in each checkpoint, chosen there "
-            f"by what they cost, such as {others[0]}"
+            f"{counted(len(others), 'cut')} {are} of other parts in each checkpoint"
+            f"{how and f', chosen there {how}'}, such as {others[0]}"
         )
     return notes
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 from ablate_kit import text as safe
-from ablate_kit.ablations.factors import ORDERS, SIZE
+from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.edits import Blocks, Intervention, Removed
+from ablate_kit.ablations.factors import BY_WEIGHTS, ORDERS
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import KEYS, Key
 from ablate_kit.metrics.result import Result
@@ -22,6 +25,9 @@ from detector.disk.atomic import new_text
 
 MARK = "replication.json"  # in its folder
 
+# How a kind says in which order it took its parts, where that follows from the checkpoint.
+_CHOSEN_BY = dict.fromkeys(ORDERS, "by what they cost") | {BY_WEIGHTS: "by their weights"}
+
 # What runs have to share, so that their changes are of one thing.
 _SHARED = ("data", "clusters", "max_detections", "score_threshold", "metrics_version")
 
@@ -36,8 +42,8 @@ class Replication:
         cuts: as the first run has them.
         rows: by metric, what the changes of each cut come to.
         only_in_some: names of the cuts that not all runs have.
-        of_others: names of the cuts that are not of the same parts in all runs, as a search, or a
-            ranking by results, has chosen others there.
+        of_others: by how their parts were chosen, the names of cuts that are not of the same parts
+            in all runs.
         called: what sentences of the first run call cuts, by name; others have no other name.
     """
 
@@ -47,7 +53,7 @@ class Replication:
     rows: Mapping[Key, Sequence[Replicated]]
     only_in_some: Sequence[str]
     statistics: Statistics
-    of_others: Sequence[str] = ()
+    of_others: Mapping[str, Sequence[str]] = field(default_factory=dict)
     called: Mapping[str, str] = field(default_factory=dict)
 
     def title(self, cut: Result) -> str:
@@ -98,18 +104,40 @@ def replication(
         rows,
         [name for name, kind in every if (name, kind) not in shared],
         statistics,
-        [
-            first[key].name
-            for key in shared
-            if first[key].factors.get("order") in ORDERS
-            and any(_place(cuts[key]) != _place(first[key]) for cuts in by_name[1:])
-        ],
+        _of_others(ledgers, [own[1:] for own in results]),
     )
 
 
-def _place(cut: Result) -> dict[str, str | int | float]:
-    """What is cut; how many elements that changes depends on the weights."""
-    return {name: value for name, value in cut.factors.items() if name != SIZE}
+def _of_others(ledgers: Sequence[Ledger], runs: Sequence[Sequence[Result]]) -> dict[str, list[str]]:
+    """Of the same cuts in each run."""
+    made = [ledger.ablations() for ledger in ledgers]
+    found: dict[str, list[str]] = {}
+    for cuts in zip(*runs, strict=True):
+        places = {
+            _place(own[one.key]) if one.key in own else None
+            for own, one in zip(made, cuts, strict=True)
+        }
+        if len(places) > 1:
+            order = str(cuts[0].factors.get("order", ""))
+            found.setdefault(_CHOSEN_BY.get(order, ""), []).append(cuts[0].name)
+    return found
+
+
+def _place(cut: Ablation) -> frozenset[str]:
+    """Which elements are cut, whatever they become."""
+    blocks: dict[tuple[str, int], set[int]] = {}
+    found = {str((type(one).__name__, one.tensor, _rows(one))) for one in cut.live}
+    for edit in cut.edits:
+        if isinstance(edit.region, Blocks):
+            inside = blocks.setdefault((edit.tensor, edit.region.axis), set())
+            inside.update(*starmap(range, edit.region.ranges))
+        else:
+            found.add(str((edit.tensor, edit.region)))
+    return frozenset([*found, *(str((*key, sorted(inside))) for key, inside in blocks.items())])
+
+
+def _rows(one: Intervention) -> object:
+    return one.rows if isinstance(one, Removed) else one.ranges
 
 
 def _differences(cut: int, key: Key, compared: Sequence[Comparison]) -> list[Sampled]:

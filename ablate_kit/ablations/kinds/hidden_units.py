@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Blocks, Edit
-from ablate_kit.ablations.factors import Factors
+from ablate_kit.ablations.factors import BY_WEIGHTS, Factors
 from ablate_kit.ablations.kinds.drawn import check_percent, share
 from ablate_kit.ablations.kinds.kind import Kind, KindContext, Numbers
 from ablate_kit.ablations.name_patterns import file_name
@@ -66,7 +66,7 @@ class HiddenUnits(Kind):
                     )
                 ranges = tuple((unit, unit + 1) for unit in sorted(order[:count]))
                 edits.append(Edit(branch.last, Blocks(1, ranges)))
-            factors: Factors = {"target": label, "percent": percent, "order": "smallest"}
+            factors: Factors = {"target": label, "percent": percent, "order": BY_WEIGHTS}
             name = f"{label}-smallest{percent:g}pct"
             found.append(Ablation(name, "hidden-units", tuple(edits), factors=factors))
         return found

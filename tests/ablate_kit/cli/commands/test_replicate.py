@@ -121,27 +121,32 @@ def test_checkpoints_of_one_name_keep_their_runs_as_others_are_given(
 
 
 def test_a_search_that_chose_other_parts_elsewhere_is_said(run: Run, tmp_path: Path) -> None:
-    """The other checkpoint computes the same with its heads the other way round."""
-    module = "decoder.layers.0.self_attn"
+    """The other checkpoint computes the same with heads and units the other way round."""
+    module, ffn = "decoder.layers.0.self_attn", "decoder.layers.0.ffn"
     with reweighted(SHAPES_TINY, tmp_path / "turned.safetensors") as tensors:
         for name in ("in_proj_weight", "in_proj_bias"):
             heads = tensors[f"{module}.{name}"].unflatten(0, (3, 4, -1))
             tensors[f"{module}.{name}"] = heads.flip(1).flatten(0, 2).contiguous()
         heads = tensors[f"{module}.out_proj.weight"].unflatten(1, (4, -1))
         tensors[f"{module}.out_proj.weight"] = heads.flip(1).flatten(1).contiguous()
+        for name in ("fc1.weight", "fc1.bias"):  # a gate and what it lets through
+            halves = tensors[f"{ffn}.{name}"].unflatten(0, (2, -1))
+            tensors[f"{ffn}.{name}"] = halves.flip(1).flatten(0, 1).contiguous()
+        tensors[f"{ffn}.fc2.weight"] = tensors[f"{ffn}.fc2.weight"].flip(1).contiguous()
     recipe = tmp_path / "greedy.yaml"
     recipe.write_text(
         f"model: {{checkpoint: {SHAPES_TINY}}}\ndata: {{kind: shapes, limit: 2}}\n"
-        f"ablations: [{{kind: heads-greedy, pattern: {module}, steps: 2}}]\n"
+        f"ablations: [{{kind: heads-greedy, pattern: {module}, steps: 2}},\n"
+        f"  {{kind: hidden-units, pattern: {ffn}.*, percent: [2, 100]}}]\n"
     )
     run("sweep", recipe, "-o", tmp_path / "first")
     printed = run("replicate", tmp_path / "first", tmp_path / "turned.safetensors")
-    told = (
-        "2 cuts are of other parts in each checkpoint, chosen there by what they cost, such as "
-        f"{module}-greedy-1of4-r0"
-    )
-    assert printed.startswith("7 cuts chosen on the way on 2 images")
-    assert told in (tmp_path / "first-replicated/report/report.html").read_text()
+    # The second step has chosen the same two heads in both, in another order.
+    told = "1 cut is of other parts in each checkpoint, chosen there by {}, such as {}"
+    assert printed.startswith("2 cuts and 7 cuts chosen on the way on 2 images")
+    page = (tmp_path / "first-replicated/report/report.html").read_text()
+    assert told.format("what they cost", f"{module}-greedy-1of4-r0") in page
+    assert told.format("their weights", f"{ffn}.all-smallest2pct") in page
 
 
 def test_what_cannot_be_compared_is_refused_before_hours_of_sweeps(
