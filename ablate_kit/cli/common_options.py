@@ -49,6 +49,7 @@ PlanOnly = Annotated[
 ]
 Repeats = Annotated[int, typer.Option(help="Independent random draws per percentage.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")]
+SEED = 42
 Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
 TrainingSettings = Annotated[
     list[str] | None, typer.Option("--set", help="Change the recipe: training.lr=0.001.")

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -58,6 +58,10 @@ class ModelOptions:
         """What takes no time to find is told before anything is imported."""
         check_files(self.class_names)
         check_model(self.model)
+
+    def any(self) -> bool:
+        """Whether any of the options is given."""
+        return any(getattr(self, one.name) != one.default for one in fields(self))
 
     def open(self, checkpoint: "Checkpoint", device: str = "cpu") -> "Adapter":
         """The detector of a checkpoint."""

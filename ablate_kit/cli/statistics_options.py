@@ -68,8 +68,19 @@ class StatisticsOptions:
     adjust: Adjusted = None
     cluster: Cluster = None
 
+    def check(self, compared: int, top: int | None, as_json: bool) -> None:
+        """Raises ``UserError`` for what has no effect on so many detectors, or on JSON."""
+        for option, given in (("--margin", self.margin), ("--adjust", self.adjust), ("--top", top)):
+            if given is not None and compared < 2:
+                raise UserError(f"{option} has no effect on one alone: nothing is compared")
+        if top is not None and as_json:
+            raise UserError("--top has no effect on --json, which holds all")
+
     def statistics(self) -> "Statistics":
         """The same, with what is usual where nothing is given."""
+        for option, given in (("--margin", self.margin), ("--adjust", self.adjust)):
+            if given is not None and not self.resamples:
+                raise UserError(f"{option} has no effect on --resamples 0: there are no verdicts")
         return statistics(self.margin, self.adjust, None, self.resamples, self.cluster)
 
     def evaluation(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ablate_kit.cli.common_options import NumHeads, Repeats, Seed
+from ablate_kit.cli.common_options import SEED, NumHeads, Repeats, Seed
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
 from ablate_kit.cli.number_lists import numbers
 from ablate_kit.cli.output import say
@@ -26,7 +26,7 @@ def units(
     percent: Annotated[str, typer.Option(help="Share of each tensor's elements: 5,10.")],
     output: Folder,
     repeats: Repeats = 1,
-    seed: Seed = 42,
+    seed: Seed = SEED,
     *,
     copies: CopyOptions,
 ) -> None:
@@ -64,7 +64,7 @@ def heads(
     layers: Annotated[str | None, typer.Option(help="Only these layers, for {layer}: 0-2.")] = None,
     num_heads: NumHeads = None,
     repeats: Repeats = 1,
-    seed: Seed = 42,
+    seed: Seed = SEED,
     *,
     copies: CopyOptions,
 ) -> None:
@@ -76,8 +76,9 @@ def heads(
 
     if sum((chosen is not None, percent is not None, each)) != 1:
         raise UserError("give one of --heads, --percent and --each")
-    if percent is None and repeats != 1:
-        raise UserError("--repeats goes with --percent; other choices of heads draw nothing")
+    if percent is None and (repeats != 1 or seed != SEED):
+        option = "--seed" if repeats == 1 else "--repeats"
+        raise UserError(f"{option} goes with --percent; other choices of heads draw nothing")
     with copies.open(checkpoint) as opened:
         source = KindContext(opened, anatomy=anatomy_of(opened))
         wanted = parse_spans(layers, "--layers") if layers else None

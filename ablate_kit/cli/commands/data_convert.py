@@ -44,6 +44,8 @@ def convert(
 
     if to not in FORMATS:
         raise UserError(f'--to is "{to}"; expected {", ".join(FORMATS)}')
+    if split_name and to == "coco":
+        raise UserError("--split-name has no effect on --to coco, which has no word for a split")
     check_can_write(output)
     dataset = data.open()
     name = _split_name(split_name, data.given(), to)

@@ -70,6 +70,9 @@ def evaluate(
     from detector.data.dataset import is_labelled
 
     names = names_of(checkpoints, "a checkpoint")
+    tests.check(len(names), top, as_json)
+    if no_replay and len(names) < 2:
+        raise UserError("--no-replay has no effect on one alone: nothing is replayed")
     asked = tests.statistics()
     evaluation = tests.evaluation(batch_size, score_threshold, max_detections)
     dataset = data.to_evaluate(device, output)

@@ -88,6 +88,7 @@ def knobs(
     from ablate_kit.sweeps.fingerprint import data_digest
 
     asked = Asked(depth, whole_numbers(queries, "--queries"), whole_numbers(size, "--size"))
+    judged = tests.statistics()
     evaluation = tests.evaluation(batch_size, score_threshold, max_detections)
     dataset = data.to_evaluate(device, output)
     warn(data_digest(dataset).notes(tests.cluster))
@@ -123,7 +124,7 @@ def knobs(
             advance=lambda count: bars.update(bar, advance=count),
         )
     warn([*done.notes, *crowded(done.truth)])
-    found = compare(done.truth, done.results, tests.statistics())
+    found = compare(done.truth, done.results, judged)
     costs = cost_of_settings(
         lambda where: (adapter, own) if where == device else opened(where),
         settings,

@@ -50,6 +50,8 @@ def mean(
     check_files(class_names)
     if sum((heads is not None, each, channels is not None)) != 1:
         raise UserError("give one of --heads, --each and --channels")
+    if channels is not None and num_heads is not None:
+        raise UserError("--num-heads has no effect on --channels, which are of no head")
     from ablate_kit.ablations.kinds.kind import KindContext
     from ablate_kit.ablations.kinds.means import Channels, HeadsMean
     from ablate_kit.models.framework_registry import anatomy_of

@@ -11,10 +11,12 @@ from ablate_kit.cli.output import print_json, say, say_lines
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
 
+LEVELS = 3
+
 
 def meta(
     checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
-    levels: Annotated[int, typer.Option(help="How deep containers are opened.", min=1)] = 3,
+    levels: Annotated[int, typer.Option(help="How deep containers are opened.", min=1)] = LEVELS,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
     receipt: Annotated[
         bool, typer.Option("--receipt", help="Print only the receipt, for ablate apply.")
@@ -27,6 +29,9 @@ def meta(
     from ablate_kit.reports.checkpoint_reports.tree import sizes
 
     if receipt:
+        if as_json or levels != LEVELS:
+            option = "--json" if as_json else "--levels"
+            raise UserError(f"{option} has no effect on --receipt, which prints it as it is")
         say_lines(_receipt(checkpoint))
         return
     with open_archive(checkpoint) as archive:

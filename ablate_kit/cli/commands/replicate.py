@@ -12,6 +12,7 @@ from ablate_kit.cli.early import check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import resumable, say, say_lines, this_command, warn, watched
 from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
+from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def replicate(
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.replicas import Replicas, told
 
+    if all(runs) and (model.any() or device != "cpu"):
+        raise UserError(
+            "options of the model and --device have no effect on runs, which have ended; they go "
+            "with checkpoints"
+        )
     replicas = Replicas.of(run, others, runs, output)
     asked = statistics(margin, adjust, Ledger.existing(run).manifest().statistics)
     sections = {

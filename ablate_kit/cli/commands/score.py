@@ -137,6 +137,7 @@ def score(
     from ablate_kit.reports.terminal_tables import for_terminal
 
     names = names_of(detections, "a file of detections")
+    tests.check(len(names), top, as_json)
     asked = tests.statistics()
     check_protocols(protocol or [])
     ious = numbers(iou, "--iou") if iou else []

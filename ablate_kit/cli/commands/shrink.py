@@ -128,7 +128,7 @@ def shrink(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.checkpoints.located import located
     from ablate_kit.reports.cost_reports.cost_table import cost_table
-    from ablate_kit.reports.cost_reports.shrink_report import document, listed
+    from ablate_kit.reports.cost_reports.shrink_report import document, listed, planned
     from ablate_kit.reports.terminal_tables import for_terminal
     from ablate_kit.shrinking.smaller_checkpoint import plan
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
@@ -156,7 +156,15 @@ def shrink(
                 opened, adapter, chosen.wanted,
                 leave=leave, with_code=parts.with_code, model=model.model,
             )  # fmt: skip
-            say_lines(listed(made.reduction.structures, made.left_over, made.settings))
+            reduction = made.reduction
+            if as_json:
+                print_json(
+                    planned(
+                        output, reduction.structures, chosen.kept, made.left_over, made.settings
+                    )
+                )
+                return
+            say_lines(listed(reduction.structures, made.left_over, made.settings))
             say("dry run: nothing written, nothing compared")
             return
         costs: list[Cost] = []

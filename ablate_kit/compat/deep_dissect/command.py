@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ablate_kit.cli.common_options import Repeats, Seed
+from ablate_kit.cli.common_options import SEED, Repeats, Seed
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
 from ablate_kit.cli.number_lists import numbers, spans_of
 from ablate_kit.errors import UserError
@@ -26,7 +26,7 @@ def dissect(
     layers: Annotated[str | None, typer.Option(help="What {layer} stands for: 0-2.")] = None,
     percent: Annotated[str | None, typer.Option(help="Of units and heads: 5,10.")] = None,
     repeats: Repeats = 1,
-    seed: Seed = 42,
+    seed: Seed = SEED,
     *,
     copies: CopyOptions,
 ) -> None:
@@ -38,8 +38,9 @@ def dissect(
         raise UserError(f"{mode} {'needs' if drawn else 'takes no'} --percent")
     if layered != (layers is not None):
         raise UserError(f"{mode} {'needs' if layered else 'takes no'} --layers")
-    if not drawn and repeats != 1:
-        raise UserError(f"{mode} draws nothing, so --repeats does not go with it")
+    if not drawn and (repeats != 1 or seed != SEED):
+        option = "--seed" if repeats == 1 else "--repeats"
+        raise UserError(f"{mode} draws nothing, so {option} does not go with it")
     shares = numbers(percent, "--percent") if percent else []
     spans_of(layers, "--layers")
     kind: Kind

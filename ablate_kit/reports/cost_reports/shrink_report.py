@@ -29,17 +29,29 @@ def document(
         results, comparison = compared
         change = {"AP": [one.evaluation.overall["AP"] for one in results]}
         change |= {"change": comparison.changes[0]["AP"].to_dict()} if comparison.changes else {}
-    return {
-        "path": str(output),
-        "taken_out": [str(one) for one in done.structures],
-        "kept": dict(kept),
-        "left_over": dict(done.left_over),
-        "settings": dict(done.settings),
+    return planned(output, done.structures, kept, done.left_over, done.settings) | {
         "difference": done.agreement.largest,
         "images": done.agreement.images,
         "random_images": done.agreement.random,
         "cost": [costs[0].to_dict(), costs[1].to_dict(costs[0] if costs[0].latency else None)],
         "AP": change,
+    }
+
+
+def planned(
+    output: Path,
+    structures: Sequence["Structure"],
+    kept: Mapping[str, str],
+    left_over: Mapping[str, int],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Of it what is known before anything is written."""
+    return {
+        "path": str(output),
+        "taken_out": [str(one) for one in structures],
+        "kept": dict(kept),
+        "left_over": dict(left_over),
+        "settings": dict(settings),
     }
 
 

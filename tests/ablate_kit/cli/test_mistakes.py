@@ -33,6 +33,34 @@ def test_patterns_heads_and_percentages(refuse: Run, hybrid: Path, tmp_path: Pat
     assert not (tmp_path / "v").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("eval MODEL --shapes --margin 0.1", "--margin has no effect on one alone"),
+        ("eval MODEL --shapes --adjust fdr", "--adjust has no effect on one alone"),
+        ("eval MODEL --shapes --no-replay", "--no-replay has no effect on one alone"),
+        ("eval MODEL builtin:shapes_tiny --shapes --top 1 --json", "--top has no effect on --json"),
+        ("score MODEL --annotations COCO --top 1", "--top has no effect on one alone"),
+        ("knobs MODEL --shapes --depth --resamples 0 --margin 0.1", "no effect on --resamples 0"),
+        ("knobs MODEL --shapes --depth --adjust holm", 'cannot adjust by "holm"'),
+        ("heads MODEL decoder --each --seed 7 -o OUT", "--seed goes with --percent"),
+        ("dissect MODEL component queries.content --seed 7 -o OUT", "so --seed does not go with"),
+        ("mean MODEL neck --shapes --channels 0 --num-heads 4 -o OUT", "no effect on --channels"),
+        ("meta MODEL --receipt --json", "--json has no effect on --receipt"),
+        (
+            "data convert --to coco --annotations COCO --images IMAGES --split-name a -o OUT",
+            "--split-name has no effect on --to coco",
+        ),
+    ],
+)
+def test_options_without_effect_are_refused(
+    refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path, command: str, line: str
+) -> None:
+    places = {"MODEL": hybrid, "COCO": coco[0], "IMAGES": coco[1], "OUT": tmp_path / "v"}
+    assert line in refuse(*(places.get(word, word) for word in command.split()))
+    assert not (tmp_path / "v").exists()
+
+
 def test_files_that_are_no_checkpoints(refuse: Run, hybrid: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(hybrid.read_bytes()[:-100])

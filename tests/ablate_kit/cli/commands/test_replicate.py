@@ -88,6 +88,9 @@ def test_other_checkpoints_are_cut_as_the_first_and_compared(
     assert "share no cut" in refuse("replicate", first, others, "-o", tmp_path / "x")
     assert not (tmp_path / "x").exists()
     assert "no sweep" in refuse("replicate", tmp_path, seeds[0])
+    for option in (("--weights", "ema"), ("--device", "cuda")):
+        told = refuse("replicate", first, others, *option, "-o", tmp_path / "x")
+        assert "options of the model and --device have no effect on runs" in told
     assert "holds something else" in refuse("replicate", first, alone, "-o", out / "seed1")
 
 

@@ -68,6 +68,8 @@ def test_a_dry_run_writes_nothing(without_heads: Path, tmp_path: Path, run: Run)
 
 def test_fewer_layers(tmp_path: Path, run: Run) -> None:
     smaller = tmp_path / "smaller.safetensors"
+    told = json.loads(run("shrink", SHIPPED, "--depth", 2, "-o", smaller, "--dry-run", "--json"))
+    assert (told["path"], told["settings"]["decoder_layers"]) == (str(smaller), 2)
     told = run("shrink", SHIPPED, "--depth", 2, "-o", smaller, "--dry-run")
     assert "taken out: 1 of 3 decoder layers\ndecoder_layers: 2" in told
     told = run("shrink", SHIPPED, "--depth", 2, "-o", smaller)
