@@ -16,6 +16,8 @@ from torch import Tensor
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.boxes import iou
 
+MOST = 5000  # candidates; each is held against each other one
+
 
 @dataclass(frozen=True)
 class SoftNMS:
@@ -71,8 +73,9 @@ class SoftNMS:
         return factors
 
 
-def soft_nms_of(config: Any) -> SoftNMS | None:
-    """What the configuration of a detector says; None where it says nothing."""
+def soft_nms_of(config: Any, where: object = "config.json") -> SoftNMS | None:
+    """What the configuration of a detector says, which lies at ``where``; None where it says
+    nothing."""
     threshold = getattr(config, "soft_nms_iou_threshold", None)
     if threshold is None:
         return None
@@ -81,7 +84,10 @@ def soft_nms_of(config: Any) -> SoftNMS | None:
     shares = {"iou_threshold": threshold, "min_score": least}
     for name, value in shares.items():
         if type(value) not in (int, float) or not 0 <= value <= 1:
-            raise UserError(f"soft_nms_{name} is {value!r}; expected a number from 0 to 1")
-    if type(candidates) is not int or candidates < 1:
-        raise UserError(f"soft_nms_candidates is {candidates!r}; expected a positive whole number")
+            raise UserError(f"{where}: soft_nms_{name} is {value!r}; expected a number from 0 to 1")
+    if type(candidates) is not int or not 1 <= candidates <= MOST:
+        raise UserError(
+            f"{where}: soft_nms_candidates is {candidates!r}; expected a whole number from 1 to "
+            f"{MOST:,}"
+        )
     return SoftNMS(candidates, threshold, least)

@@ -24,6 +24,7 @@ from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter, 
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter, check_classes
 from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
 from ablate_kit.models.frameworks.transformers_training import TransformersTraining
+from ablate_kit.models.soft_nms import soft_nms_of
 from ablate_kit.plural import first_few
 from detector.data.dataset import Dataset
 from detector.extras import missing
@@ -53,6 +54,7 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
     with quiet(transformers), without_hub():
         with as_user_error(folder, "the configuration"):
             config = configs.from_pretrained(folder, **options)
+        soft_nms_of(config, folder / "config.json")  # refused before any weight is read
         kind = kind or _kind(transformers, config, folder, trusted)
         processor = _processor(folder, options)
         asked = None

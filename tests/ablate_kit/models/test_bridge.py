@@ -308,6 +308,7 @@ LAYER = ("transformer", "decoder", "transformerlayers")
         (co_dino_setting(*LAYER, "attn_cfgs", to=[1, 2]), "attn_cfgs of the config"),
         (setting("test_cfg", to={}), "model.test_cfg is {}; expected settings of each head"),
         (setting("test_cfg", 0, "max_per_img", to=50), "max_per_img is 50, .* expected 100"),
+        (setting("test_cfg", 0, "max_per_img", to=5001), "max_per_img is 5001, .* expected 5000"),
         (setting("test_cfg", 0, "score_thr", to=0.1), "test_cfg.0.score_thr is 0.1"),
         (setting("test_cfg", 0, "nms", to={"iou_threshold": 0.8}), "nms.type is 'nms', .* 'soft_"),
         (setting("test_cfg", 0, "nms", "method", to="gaussian"), "nms.method is 'gaussian'"),

@@ -220,6 +220,7 @@ def test_code_in_the_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
         ("encoder_attention_heads", 5, r"has shape \(32,\), the model expects \(40,\)"),
         ("backbone_config", {"model_type": "nothing"}, 'backbone_config.model_type is "nothing"'),
         ("d_model", "wide", "cannot make the model"),
+        ("soft_nms_iou_threshold", "0.8", r"copy/config.json: soft_nms_iou_threshold is '0.8'; "),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(

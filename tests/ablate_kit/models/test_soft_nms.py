@@ -91,11 +91,18 @@ def test_scores_lead_back_to_what_they_are_made_of() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("iou_threshold", "0.8"), ("iou_threshold", 2), ("min_score", None), ("candidates", 0)],
+    [
+        ("iou_threshold", "0.8"),
+        ("iou_threshold", 2),
+        ("min_score", None),
+        ("candidates", 0),
+        ("candidates", 5001),
+        ("candidates", True),
+    ],
 )
 def test_settings_that_are_none_are_refused(name: str, value: Any) -> None:
     told = {"soft_nms_iou_threshold": 0.8, "soft_nms_candidates": 9, "soft_nms_min_score": 0.1}
     assert soft_nms_of(SimpleNamespace(**told)) == SoftNMS(9, 0.8, 0.1)
     assert soft_nms_of(SimpleNamespace()) is None
-    with pytest.raises(UserError, match=f"soft_nms_{name} is {value!r}; expected a "):
+    with pytest.raises(UserError, match=f"^config.json: soft_nms_{name} is {value!r}; expected a "):
         soft_nms_of(SimpleNamespace(**{**told, f"soft_nms_{name}": value}))

@@ -18,6 +18,7 @@ from ablate_kit.models.bridge.mmdetection.mmdet_parts import (
     stack_of,
 )
 from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
+from ablate_kit.models.soft_nms import MOST
 
 GROUPS = {"type": "GN", "num_groups": 32}
 LAYER_NORM = {"type": "LN"}
@@ -128,6 +129,8 @@ def _suppression(model: Settings, queries: int) -> dict[str, Any]:
     settings.close()
     if given is None:
         return {}
+    if candidates > MOST:
+        raise settings.refused("max_per_img", candidates, (MOST,))
     nms = Settings(given, f"{settings.path}.nms")
     nms.kind("soft_nms", default="nms")
     nms.must("method", "linear", default="linear")
