@@ -68,7 +68,7 @@ class KindContext:
 
     def floating(self, pattern: str) -> list[str]:
         """The floating tensors that a pattern names, each once whatever its names."""
-        return list(self.checkpoint.distinct(self._named(pattern)))
+        return list(self.checkpoint.distinct(floating_names(self.checkpoint, pattern)))
 
     def modules(self, patterns: Sequence[str]) -> dict[str, list[str]]:
         """The floating tensors of each module that a pattern names."""
@@ -80,18 +80,10 @@ class KindContext:
                     "such as **.ffn, or use * for a level"
                 )
             wanted = Pattern(pattern)
-            for name in self._named(pattern):
+            for name in floating_names(self.checkpoint, pattern):
                 for module in wanted.modules(name):
                     found.setdefault(module, []).append(name)
         return {module: list(self.checkpoint.distinct(names)) for module, names in found.items()}
-
-    def _named(self, pattern: str) -> list[str]:
-        checkpoint = self.checkpoint
-        tensors = checkpoint.tensors
-        unsupported = checkpoint.unsupported
-        names = select(pattern, tensors, str(checkpoint), unsupported=unsupported)
-        # A quantized weight is refused, not left as it is.
-        return [n for n in names if tensors[n].is_floating or n in checkpoint.quantized]
 
     def attentions(
         self, pattern: str, num_heads: int | None, layers: Collection[int] | None = None
@@ -122,6 +114,18 @@ class KindContext:
             name for own in attention.tensors for name in known.get(attention.name_of(own), ())
         ]
         return replace(attention, told=head_counts.of_live(live.module, names))
+
+
+def floating_names(checkpoint: Checkpoint, pattern: str) -> list[str]:
+    """The floating tensors that a pattern names, never none; of integers nothing can be cut."""
+    tensors = checkpoint.tensors
+    names = select(pattern, tensors, str(checkpoint), unsupported=checkpoint.unsupported)
+    # A quantized weight is refused, not left as it is.
+    found = [n for n in names if tensors[n].is_floating or n in checkpoint.quantized]
+    if not found:
+        dtype = tensors[names[0]].dtype
+        raise UserError(f"{names[0]} holds {dtype}; only floating tensors can be cut")
+    return found
 
 
 def listed(patterns: str | Sequence[str]) -> Sequence[str]:

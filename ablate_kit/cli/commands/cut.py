@@ -32,14 +32,11 @@ def units(
 ) -> None:
     """Set a random share of a tensor's elements to zero."""
     from ablate_kit.ablations.kinds import units as units_rule
-    from ablate_kit.ablations.name_patterns import file_name, select
+    from ablate_kit.ablations.kinds.kind import floating_names
+    from ablate_kit.ablations.name_patterns import file_name
 
     with copies.open(checkpoint) as opened:
-        names = _once(
-            select(pattern, opened.tensors, str(opened), unsupported=opened.unsupported),
-            opened,
-            copies.as_json,
-        )
+        names = _once(floating_names(opened, pattern), opened, copies.as_json)
         shapes = {name: opened.shapes[name] for name in names}
         shares = numbers(percent, "--percent")
         ablations = units_rule.units(
@@ -102,17 +99,11 @@ def component(
     copies: CopyOptions,
 ) -> None:
     """Set whole tensors to zero, all in one variant."""
+    from ablate_kit.ablations.kinds.kind import floating_names
     from ablate_kit.ablations.kinds.zeros import component as component_rule
-    from ablate_kit.ablations.name_patterns import select
 
     with copies.open(checkpoint) as opened:
-        names = dict.fromkeys(
-            name
-            for pattern in patterns
-            for name in select(pattern, opened.tensors, str(opened), unsupported=opened.unsupported)
-            # A quantized weight is refused, not left as it is.
-            if opened.tensors[name].is_floating or name in opened.quantized
-        )
+        names = dict.fromkeys(n for pattern in patterns for n in floating_names(opened, pattern))
         once = _once(names, opened, copies.as_json)
         copies.write_to(opened, {output: component_rule(once, output.stem)})
 

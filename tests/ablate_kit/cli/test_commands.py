@@ -284,3 +284,18 @@ def test_train_and_eval_what_was_trained(run: Run, tmp_path: Path) -> None:
     run("train", recipe, "-o", tmp_path / "unwatched", "--set", "training.lr=0.001")
     one, other = (tmp_path / run / "model.safetensors" for run in ("run", "unwatched"))
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_integers_are_left_and_never_all_that_is_cut(run: Run, refuse: Run, tmp_path: Path) -> None:
+    """Counters of batches, such as batch normalization has beside its weights."""
+    base = tmp_path / "base.pth"
+    counter = torch.tensor(7)
+    torch.save({"bn.weight": torch.ones(10), "bn.num_batches_tracked": counter}, base)
+    target = tmp_path / "cut.pth"
+    for words in (("component", "-o", target), ("units", "--percent", 50, "-o", tmp_path / "u")):
+        said = refuse(words[0], base, "bn.num_batches_tracked", *words[1:])
+        assert "bn.num_batches_tracked holds int64; only floating tensors can be cut" in said
+        run(words[0], base, "bn", *words[1:])
+    (units,) = (tmp_path / "u").glob("*.pth")
+    assert changed(base, target) == {"bn.weight": 10}
+    assert changed(base, units) == {"bn.weight": 5}
