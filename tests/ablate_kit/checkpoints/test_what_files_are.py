@@ -71,18 +71,20 @@ def test_other_files_are_told(tmp_path: Path, name: str, content: bytes, words: 
 @pytest.mark.parametrize(
     ("records", "words"),
     [
-        (["m/archive_format", "m/models/model.json"], r"a program of torch\.export"),
-        (["config.json", "model.weights.h5"], "a model of Keras"),
-        (["conv.npy"], r"arrays of NumPy \(np\.savez\)"),
+        (["m/archive_format", "m/models/model.json"], r"it is a program of torch\.export"),
+        (["config.json", "model.weights.h5"], "it is a model of Keras"),
+        (["conv.npy"], r"it holds arrays of NumPy \(np\.savez\)"),
         (["readme.txt", "best.pth"], r"unpack 'best\.pth' first"),
-        (["readme.txt"], r"no data\.pkl"),
+        (["readme.txt"], r"it has no data\.pkl"),
+        (["a/data.pkl", "b/data.pkl"], r"it has 2 data\.pkl"),
+        ([], r"it has no data\.pkl"),
     ],
 )
 def test_other_archives_are_told(tmp_path: Path, records: list[str], words: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
         for record in records:
             archive.writestr(record, b"text")
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=rf"not one of torch\.save: {words}"):
         open_checkpoint(tmp_path / "a.pt")
 
 
