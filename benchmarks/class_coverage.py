@@ -18,7 +18,7 @@ from populations import Population, populations, voc_test
 
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 
 SHOWN = ((2, 2), (3, 3), (4, 5), (6, 10), (11, 20), (21, 10**6))
 _EQUAL = 1e-9
@@ -53,7 +53,7 @@ def coverage(population: Population, images: int, trials: int, resamples: int) -
         first, second = (bootstrap.samples(found, 0.3).ap_per_class for found in pair)
         for label, own, then in zip(bootstrap.classes, first, second, strict=True):
             change, truth = then - own, true[label]
-            test = held_against_chance(change)
+            test = paired_test(change)
             low, high = (None, None) if test is None else test.ends()
             if low is None or high is None:
                 rows.append((change.images, 0, abs(change.value - truth) < _EQUAL))

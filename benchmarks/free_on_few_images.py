@@ -17,7 +17,7 @@ import ablate_kit as ak
 from ablate_kit.api.images import Images
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
 from ablate_kit.metrics.uncertainty.verdict import against_margin
@@ -49,7 +49,7 @@ def main() -> None:
             truth, sampled = take(swept.truth, found, source)
             bootstrap = Bootstrap(truth, 300, study)
             own, *cut = (bootstrap.ap(Matched.of(truth, one)) for one in sampled)
-            tests = [held_against_chance(one - own) for one in cut]
+            tests = [paired_test(one - own) for one in cut]
             known = [(one, change) for one, change in zip(tests, true, strict=True) if one]
             for i, margin in enumerate(MARGINS):
                 p = max_t([against_margin(one, margin) for one, _ in known])

@@ -38,7 +38,7 @@ from ablate_kit.metrics.giou import matched_giou
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.matching import greedy_matches, hungarian_pairs
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def former(change: Sampled) -> tuple[float, float]:
 
 
 def current(change: Sampled) -> tuple[float, float] | tuple[None, None]:
-    test = held_against_chance(change)
+    test = paired_test(change)
     return (None, None) if test is None else test.ends()
 
 

@@ -14,7 +14,7 @@ import argparse
 import numpy as np
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, draws, left_out
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 
 CLUSTERS, DEVIATIONS, RESAMPLES, TYPICAL = (5, 8, 15, 30), (0.0, 0.5, 1.0, 1.5), 400, 20
 
@@ -34,7 +34,7 @@ def holds(clusters: int, deviation: float, slope: float, studies: int) -> tuple[
         value = float((size * said).sum() / size.sum())
         resampled, left = ((size * said) @ one / (size @ one) for one in (drawn, rest))
         for i, ratio in enumerate((False, True)):
-            test = held_against_chance(Sampled(value, resampled, left, clusters, ratio))
+            test = paired_test(Sampled(value, resampled, left, clusters, ratio))
             assert test is not None
             low, high = test.interval()
             held[i] += low <= true <= high

@@ -18,7 +18,7 @@ import argparse
 import numpy as np
 from simulated_studies import MARGIN, VARIANTS, is_wrong
 
-from ablate_kit.metrics.uncertainty.chance import AgainstChance
+from ablate_kit.metrics.uncertainty.chance import PairedTest
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
 from ablate_kit.metrics.uncertainty.verdict import verdicts
 
@@ -26,7 +26,7 @@ IMAGES, RESAMPLES = 1000, 500
 ERROR = MARGIN / 10  # of the change of one part
 STEPS = 12
 
-Cut = tuple[float, AgainstChance]  # its true change, and what is seen of it
+Cut = tuple[float, PairedTest]  # its true change, and what is seen of it
 
 
 def simulate(studies: int) -> None:
@@ -100,7 +100,7 @@ def _searched(rng: np.random.Generator, true: float, share: float) -> tuple[bool
 
 def _cut(true: float, chance: np.ndarray) -> Cut:
     error = float(np.std(chance[1:]))
-    seen = AgainstChance(true + float(chance[0]), error, IMAGES - 1.0, chance[1:] / error)
+    seen = PairedTest(true + float(chance[0]), error, IMAGES - 1.0, chance[1:] / error)
     return true, seen
 
 

@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 from simulated_studies import MARGIN, is_wrong
 
-from ablate_kit.metrics.uncertainty.chance import AgainstChance
+from ablate_kit.metrics.uncertainty.chance import PairedTest
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
 from ablate_kit.metrics.uncertainty.verdict import verdicts
 
@@ -42,7 +42,7 @@ def _study(
     chance = rng.normal(0, 1, (PARTS, 1 + INSIDE, 1 + RESAMPLES))
     chance[:, 1:] = alike * chance[:, :1] + np.sqrt(1 - alike**2) * chance[:, 1:]
     tests = [
-        [AgainstChance(true + error * one[0], error, IMAGES - 1.0, one[1:]) for one in part]
+        [PairedTest(true + error * one[0], error, IMAGES - 1.0, one[1:]) for one in part]
         for part in chance
     ]
     whole = [part[0] for part in tests]

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from simulated_studies import CHANCE, MARGIN, VARIANTS, is_wrong
 
-from ablate_kit.metrics.uncertainty.chance import AgainstChance
+from ablate_kit.metrics.uncertainty.chance import PairedTest
 from ablate_kit.metrics.uncertainty.raced import StepDown
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
@@ -89,7 +89,7 @@ def _race(
         levels, stopped = step_down.levels(images), dict[str, Outcome]()
         for i in np.flatnonzero(running):
             change = float(true[i]) + float(total[i]) / seen * float(deviation[i])
-            test = AgainstChance(change, float(error[i]), seen - 1.0, np.zeros(0))
+            test = PairedTest(change, float(error[i]), seen - 1.0, np.zeros(0))
             outcome = step_down.come_to(test, images, MARGIN)
             if outcome is None:
                 continue

@@ -14,7 +14,7 @@ from simulated_races import LOOKS
 from simulated_studies import MARGIN, VARIANTS
 
 from ablate_kit.metrics.uncertainty.bootstrap import GROUPS, Sampled, draws, left_out
-from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
+from ablate_kit.metrics.uncertainty.chance import PairedTest, paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
 from ablate_kit.metrics.uncertainty.raced import StepDown
 from ablate_kit.metrics.uncertainty.verdict import Outcome, verdicts
@@ -79,10 +79,10 @@ def _losses(rng: np.random.Generator, share: float, images: int) -> np.ndarray:
     return -2 * MARGIN / share * rng.exponential(1, size) * (rng.random(size) < share)
 
 
-def _tests(lost: np.ndarray, drawn: np.ndarray, left: np.ndarray) -> list[AgainstChance | None]:
+def _tests(lost: np.ndarray, drawn: np.ndarray, left: np.ndarray) -> list[PairedTest | None]:
     of_resamples, of_rest = lost @ drawn / len(drawn), lost @ left / left.sum(axis=0)
     return [
-        held_against_chance(Sampled(float(value), one, rest, len(drawn), ratio=False))
+        paired_test(Sampled(float(value), one, rest, len(drawn), ratio=False))
         for value, one, rest in zip(lost.mean(axis=1), of_resamples, of_rest, strict=True)
     ]
 

@@ -29,7 +29,7 @@ from simulated_studies import CHANCE, MARGIN, SEEN, VARIANTS
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.uncertainty import replicates
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Floats, Sampled, draws, left_out
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import verdicts
@@ -88,7 +88,7 @@ def _changes(generator: np.random.Generator, one: int, checkpoints: int) -> list
 
 
 def _judged(differences: Sequence[Sampled]) -> list[Change]:
-    tests = [test for one in differences if (test := held_against_chance(one)) is not None]
+    tests = [test for one in differences if (test := paired_test(one)) is not None]
     found = verdicts(tests, max_t(tests), SEEN, MARGIN)
     return [replace(NOTHING, verdict=one) for one in found]
 

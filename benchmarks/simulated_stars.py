@@ -15,7 +15,7 @@ import numpy as np
 from simulated_studies import SEEN, VARIANTS
 
 from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES, Sampled, draws, left_out
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import holm, max_t
 
 
@@ -90,7 +90,7 @@ def _starred(
     images = said.shape[1]
     resampled, rest = said @ drawn / images, (said @ left) / left.sum(axis=0)
     found = [
-        held_against_chance(Sampled(float(value), one, other, images, False))
+        paired_test(Sampled(float(value), one, other, images, False))
         for value, one, other in zip(said.mean(axis=1), resampled, rest, strict=True)
     ]
     known = [one for one in found if one is not None]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from simulated_studies import CHANCE, MARGIN, VARIANTS, is_wrong
 
-from ablate_kit.metrics.uncertainty.chance import AgainstChance
+from ablate_kit.metrics.uncertainty.chance import PairedTest
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
 from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, verdicts
 
@@ -161,10 +161,10 @@ def _chance(rng: np.random.Generator, shared: np.ndarray) -> np.ndarray:
     return shared[:, None] * rng.normal(0, 1, 1001) + np.sqrt(1 - shared**2)[:, None] * own
 
 
-def _tests(true: np.ndarray, chance: np.ndarray, images: int) -> list[AgainstChance]:
+def _tests(true: np.ndarray, chance: np.ndarray, images: int) -> list[PairedTest]:
     error = CHANCE / np.sqrt(images)
     return [
-        AgainstChance(float(value + error * one[0]), error, images - 1.0, one[1:])
+        PairedTest(float(value + error * one[0]), error, images - 1.0, one[1:])
         for value, one in zip(true, chance, strict=True)
     ]
 

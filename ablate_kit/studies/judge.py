@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.verdict import Outcome, verdicts
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
@@ -41,7 +41,7 @@ class Judge:
             (result,) = self.results([one])
             samples = self._bootstrap.samples(result.detections, calibration, per_class=False)
             difference = samples.overall["AP"] - self._baseline.overall["AP"]
-            test = held_against_chance(difference)
+            test = paired_test(difference)
             star = None if test is None else test.p
             (alone,) = verdicts([test], [star], difference.all_images, self.margin)
             self.found[one.name] = float(difference.value), alone.outcome

@@ -19,7 +19,7 @@ from ablate_kit.metrics.first_images import found_in, truth_of_first
 from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.metrics.result import is_control
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.raced import StepDown
 from ablate_kit.metrics.uncertainty.sequential import Looks
@@ -164,7 +164,7 @@ class Race:
         """What a variant has come to; None where it goes on."""
         if untold(before.value, self._evaluation.margin):
             return "undecided" if self._step_down.is_last(images) else None
-        test = held_against_chance(after - before)
+        test = paired_test(after - before)
         return self._step_down.come_to(test, images, self._evaluation.margin)
 
     def _seen_by(self, variant: Variant) -> int:

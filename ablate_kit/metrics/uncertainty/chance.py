@@ -1,6 +1,6 @@
-"""One change, held against chance: its standard error, its degrees of freedom, its p-value.
+"""The test of one paired difference: its standard error, its degrees of freedom, its p-value.
 
-**Interval and p-value are one test.** The change over its standard error is held against Student's
+**Interval and p-value are one test.** The change over its standard error is compared with Student's
 t; the 95 % interval leaves out 0 exactly where p < 0.05. What is chosen here was chosen by
 simulation (``benchmarks/interval_coverage.py``):
 
@@ -34,8 +34,8 @@ _ROUNDING = 1e-12  # a standard error below is that of sums taken in another ord
 
 
 @dataclass(frozen=True, eq=False)
-class AgainstChance:
-    """One change held against chance, by itself.
+class PairedTest:
+    """The test of one change, by itself, not adjusted for others.
 
     Attributes:
         change: against the baseline.
@@ -128,7 +128,7 @@ def _normal(away: Floats, skew: float) -> Floats:
     return 6 / skew * (np.cbrt(share) - 1) + skew / 6
 
 
-def held_against_chance(difference: Sampled) -> AgainstChance | None:
+def paired_test(difference: Sampled) -> PairedTest | None:
     """None where there is no telling: not defined, or defined by a single image."""
     resampled = difference.resampled[np.isfinite(difference.resampled)]
     rest, images = difference.left_out, difference.images
@@ -158,4 +158,4 @@ def held_against_chance(difference: Sampled) -> AgainstChance | None:
         away = np.nan_to_num((difference.resampled - resampled.mean()) / spread)
     if error:
         skew = _skew((resampled - resampled.mean()) / spread, images)
-    return AgainstChance(value, error, freedom, _normal(away, skew), skew)
+    return PairedTest(value, error, freedom, _normal(away, skew), skew)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri  # quicker by far than scipy.stats
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance
+from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest
 
 # Degrees of freedom of a change below which its resamples do not bound the largest of several:
 # those of two images, which take three values, left 67 % of studies of 24 variants with a false
@@ -24,7 +24,7 @@ Adjust = Literal["family", "fdr"]
 ADJUST = get_args(Adjust)
 
 
-def adjusted_p(tests: Sequence[AgainstChance], adjust: Adjust) -> list[float]:
+def adjusted_p(tests: Sequence[PairedTest], adjust: Adjust) -> list[float]:
     """Adjusted p-values, none of them below its own."""
     if adjust not in ADJUST:
         raise UserError(f'cannot adjust by "{adjust}"; expected {" or ".join(ADJUST)}')
@@ -33,10 +33,10 @@ def adjusted_p(tests: Sequence[AgainstChance], adjust: Adjust) -> list[float]:
     return benjamini_hochberg([one.p for one in tests])
 
 
-def max_t(tests: Sequence[AgainstChance]) -> list[float]:
+def max_t(tests: Sequence[PairedTest]) -> list[float]:
     """Adjusted p-values: step-down max-T (Westfall and Young 1993), from the joint resamples.
 
-    Changes are ranked by p. Each is held against the largest of those that are not ranked before
+    Changes are ranked by p. Each is compared with the largest of those that are not ranked before
     it, on every resample, in the units of a normal distribution. Beyond what any resample shows,
     what Bonferroni says of as many counts; so it does where few images tell of a change, by Holm's
     procedure. No adjusted p is below its own.
@@ -87,7 +87,7 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def first_needs(tests: Sequence[AgainstChance], adjust: Adjust) -> float:
+def first_needs(tests: Sequence[PairedTest], adjust: Adjust) -> float:
     """The p that the first of all variants needs: that of the largest of them all by chance."""
     if len(tests) < 2 or adjust == "fdr":
         return 1 - LEVEL

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
-from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance, alike, held_against_chance
+from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest, alike, paired_test
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Change, change_of
 from ablate_kit.metrics.uncertainty.verdict import (
@@ -57,7 +57,7 @@ class StepDown:
     def is_last(self, images: int) -> bool:
         return images == self._looks.images[-1]
 
-    def come_to(self, test: AgainstChance | None, images: int, margin: float) -> Outcome | None:
+    def come_to(self, test: PairedTest | None, images: int, margin: float) -> Outcome | None:
         """What a variant has come to at a look; None where it goes on."""
         last = self.is_last(images)
         outcome = outcome_of(test, self.levels(images), margin, last=last)
@@ -77,7 +77,7 @@ class StepDown:
         )
 
 
-def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, last: bool) -> Outcome:
+def outcome_of(test: PairedTest | None, levels: Levels, margin: float, *, last: bool) -> Outcome:
     """What an interval says against a margin; what costs or gains has a star, too.
 
     While more images are to come, nothing is free on fewer than show what matters on a share of all
@@ -97,7 +97,7 @@ def outcome_of(test: AgainstChance | None, levels: Levels, margin: float, *, las
 
 
 def chance_of_verdict(
-    test: AgainstChance | None, seen: int, images: int, level: float, margin: float
+    test: PairedTest | None, seen: int, images: int, level: float, margin: float
 ) -> float:
     """How likely the last look decides, by the change so far.
 
@@ -145,7 +145,7 @@ def class_changes(before: Samples, after: Samples, levels: Levels) -> list[Chang
 
 
 def _verdict(value: Sampled, before: Sampled, levels: Levels, margin: float, last: bool) -> Verdict:
-    test = held_against_chance(value - before)
+    test = paired_test(value - before)
     if test is None:
         return Verdict("undecided", margin)
     side = against_margin(test, margin)
@@ -161,7 +161,7 @@ def _verdict(value: Sampled, before: Sampled, levels: Levels, margin: float, las
 
 def _change(value: Sampled, before: Sampled, levels: Levels, tested: bool) -> Change:
     difference = value - before
-    test = held_against_chance(difference)
+    test = paired_test(difference)
     change = change_of(value, difference, test, levels.verdicts)
     if test is None or not tested:
         return change

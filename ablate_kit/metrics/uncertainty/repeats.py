@@ -17,7 +17,7 @@ import numpy as np
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.two_chances import TwoChances
 
 
@@ -61,7 +61,7 @@ def combined(pairs: Sequence[tuple[Sampled, Sampled]]) -> Combined:
     if repeats < 2:
         raise UserError(f"{repeats} repeats tell nothing of how draws differ; give 2 or more")
     differences = [after - before for before, after in pairs]
-    mean = held_against_chance(average(differences))
+    mean = paired_test(average(differences))
     if mean is None:
         return Combined(repeats, *[None] * 7)
     draws = float(np.std([one.value for one in differences], ddof=1))

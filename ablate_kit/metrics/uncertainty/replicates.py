@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import fdtrc  # quicker by far than scipy.stats
 
 from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled
-from ablate_kit.metrics.uncertainty.chance import LEVEL, held_against_chance
+from ablate_kit.metrics.uncertainty.chance import LEVEL, paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.two_chances import TwoChances
@@ -95,7 +95,7 @@ def _replicated(
 
 def _interval(drawn: Sequence[Sampled], deviation: float) -> tuple[float | None, float | None]:
     count = len(drawn)
-    images = held_against_chance(_mean(drawn))
+    images = paired_test(_mean(drawn))
     if count < FEWEST or images is None:
         return None, None
     return TwoChances(images, deviation / count**0.5, count - 1).ends()
@@ -114,7 +114,7 @@ def _mean(drawn: Sequence[Sampled]) -> Sampled:
 def _p_differ(drawn: Sequence[Sampled]) -> float | None:
     """That images alone make the checkpoints' changes differ so much (Hotelling's T²)."""
     apart = [one - drawn[0] for one in drawn[1:]]
-    tests = [held_against_chance(one) for one in apart]
+    tests = [paired_test(one) for one in apart]
     known = [one for one in tests if one is not None]
     if len(known) < len(tests):
         return None
@@ -140,7 +140,7 @@ def _p_in_all(changes: Sequence[Change], drawn: Sequence[Sampled]) -> float | No
     """That a cut is not on its side of the margin in every checkpoint."""
     largest = 0.0
     for change, difference in zip(changes, drawn, strict=True):
-        test = held_against_chance(difference)
+        test = paired_test(difference)
         if change.verdict is None or test is None:
             return None
         largest = max(largest, against_margin(test, change.verdict.margin).p)

@@ -6,7 +6,7 @@ the looks are values of one Brownian motion. How much is spent by when is the fu
 DeMets that makes all looks about equally strict.
 
 Several variants share the error (Bonferroni). Once one is decided, its share goes to the others, as
-in Holm's procedure (group-sequential: Maurer and Bretz 2013): those that are left are held against
+in Holm's procedure (group-sequential: Maurer and Bretz 2013): those that are left are compared with
 the bounds of a race of fewer variants.
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import stdtrit  # quicker by far than scipy.stats
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
-from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance, held_against_chance
+from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest, paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
 from ablate_kit.metrics.uncertainty.verdict import MARGIN, POWER, Verdict, untold, verdicts
 
@@ -153,7 +153,7 @@ def _changes(
     adjust: Adjust,
     margin: float | None = None,
 ) -> list[Change]:
-    tests = [held_against_chance(one) for one in differences]
+    tests = [paired_test(one) for one in differences]
     known = [one for one, ask in zip(tests, asked, strict=True) if one is not None and ask]
     adjusted = iter(adjusted_p(known, adjust))
     needed = first_needs(known, adjust)
@@ -176,7 +176,7 @@ def _changes(
 
 
 def change_of(
-    after: Sampled, difference: Sampled, test: AgainstChance | None, level: float = 1 - LEVEL
+    after: Sampled, difference: Sampled, test: PairedTest | None, level: float = 1 - LEVEL
 ) -> Change:
     """With the interval that leaves out 0 where p is below ``level``; nothing is adjusted yet."""
     value = float(after.value) if np.isfinite(after.value) else None
@@ -194,7 +194,7 @@ def _within(row: Change, farthest: float | None) -> Change:
     return replace(row, low=max(row.low, -farthest), high=min(row.high, farthest))
 
 
-def _detectable(test: AgainstChance, needed: float) -> float | None:
+def _detectable(test: PairedTest, needed: float) -> float | None:
     if test.error == 0:
         return None
     factor = stdtrit(test.freedom, 1 - needed / 2) + stdtrit(test.freedom, POWER)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import stdtrit  # quicker by far than scipy.stats
 
-from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance
+from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest
 
 _LEAST = -15.0  # log10 of the smallest p that is told apart
 
@@ -24,12 +24,12 @@ class TwoChances:
     """A mean change.
 
     Attributes:
-        images: held against chance of images alone.
+        images: the test over images alone.
         error: standard error by what was drawn.
         freedom: degrees of freedom of that.
     """
 
-    images: AgainstChance
+    images: PairedTest
     error: float
     freedom: float
 

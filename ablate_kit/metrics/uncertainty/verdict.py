@@ -26,7 +26,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.special import ndtri  # quicker by far than scipy.stats
 
-from ablate_kit.metrics.uncertainty.chance import LEVEL, AgainstChance
+from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
 
 MARGIN = 0.01  # of AP
@@ -67,7 +67,7 @@ class Side:
     """A change against the end of the margin that is nearest to it; and the margin where it lies
     within."""
 
-    test: AgainstChance
+    test: PairedTest
     within: float | None
 
 
@@ -77,7 +77,7 @@ def not_missed(verdict: Verdict | None) -> bool:
 
 
 def verdicts(
-    tests: Sequence[AgainstChance | None],
+    tests: Sequence[PairedTest | None],
     stars: Sequence[float | None],
     images: int,
     margin: float = MARGIN,
@@ -134,7 +134,7 @@ def unseen(images: float) -> float:
     return float(1 - (1 - LEVEL) ** (1 / images))
 
 
-def images_that_tell(test: AgainstChance) -> float:
+def images_that_tell(test: PairedTest) -> float:
     """Of a change of AP: how many show an object."""
     return test.freedom + 1
 
@@ -145,7 +145,7 @@ def free_takes(margin: float) -> int:
     return next((one for one in range(1, FEWEST_FREE) if unseen(one) <= margin), FEWEST_FREE)
 
 
-def against_margin(test: AgainstChance, margin: float) -> AgainstChance:
+def against_margin(test: PairedTest, margin: float) -> PairedTest:
     """How far a change lies from the end of the margin from which chance separates it least: the
     nearest one of what lies beyond, either of what lies within."""
     ends = [replace(test, change=test.change - end) for end in (margin, -margin)]

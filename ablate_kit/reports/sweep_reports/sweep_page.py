@@ -77,7 +77,7 @@ class Said:
 
     Attributes:
         model_map: of a study.
-        counted: the variants that a study cut its parts by, without those that it holds against
+        counted: the variants that a study cut its parts by, without those that it compares with
             them; None of a plain sweep.
     """
 

@@ -44,7 +44,7 @@ def test_models_are_cut_as_the_first_run_was(run: Run, seeds: list[Path], tmp_pa
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_sweeps_of_own_cuts_are_held_against_each_other(seeds: list[Path], tmp_path: Path) -> None:
+def test_sweeps_of_own_cuts_are_compared(seeds: list[Path], tmp_path: Path) -> None:
     data = ak.shapes(limit=3)
     runs = []
     for path in seeds:

@@ -94,7 +94,7 @@ def test_the_recorded_calls(recorded, model, call):
         np.testing.assert_array_equal(zeros[key], expected)
 
 
-def test_every_recorded_call_is_held_against(recorded):
+def test_every_recorded_call_is_compared(recorded):
     assert set(CALLS) == set(recorded[0]["calls"])
 
 

@@ -15,7 +15,7 @@ from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.pattern_groups import groups_found
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from tests.ablate_kit.made_up import truth_of
 
 FILES = ["videos/a_001.jpg", "videos/a_002.jpg", "videos/b_001.jpg", "videos/c.d_7.jpg"]
@@ -52,7 +52,7 @@ def errors(truth: GroundTruth, one: Detections, other: Detections) -> dict[str, 
     first, second = (bootstrap.samples(found, 0.4) for found in (one, other))
     found = {}
     for key in KEYS:
-        test = held_against_chance(second.overall[key] - first.overall[key])
+        test = paired_test(second.overall[key] - first.overall[key])
         assert test is not None
         found[key] = test.error
     return found

@@ -292,7 +292,7 @@ def estimated(values: dict[str, float], kept: list[str], drawn: list[str]) -> Sc
     return Screened(images=4, estimates=values, kept=kept, drawn=drawn, exact=[])
 
 
-def test_estimates_are_held_against_what_was_evaluated() -> None:
+def test_estimates_are_compared_with_what_was_evaluated() -> None:
     values = {f"v{i}": 1.0 - 0.1 * i for i in range(8)}
     found = estimated(values, ["v0", "v1"], ["v1", "v4", "v6", "v7"])
     good = {"v0": -0.3, "v1": -0.2, "v4": -0.05, "v6": 0.0, "v7": 0.01}

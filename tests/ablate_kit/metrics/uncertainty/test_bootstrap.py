@@ -14,7 +14,7 @@ from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.metrics.uncertainty import resampled_ap
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Sampled, draws, left_out
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision
 from tests.ablate_kit.made_up import truth_of
@@ -184,7 +184,7 @@ def test_images_without_objects_make_no_change_of_ap_more_certain() -> None:
             bootstrap.samples(found(one), 0.5).overall["AP"]
             for one in ([0.99, 0.9, 0.8, 0.9, 0.7], [0.9, 0.92, 0.6, 0.7, 0.75])
         )
-        test = held_against_chance(after - before)
+        test = paired_test(after - before)
         assert test is not None
         low, high = test.interval()
         return high - low
@@ -200,7 +200,7 @@ def test_skewness_of_ap_is_that_of_its_resamples_where_few_images_show_a_class()
     opposite = 0
     for seed in range(8):
         change = change_of_rare_classes(seed, images=40, classes=60)
-        found, by_jackknife = held_against_chance(change), -skewness(change.left_out)
+        found, by_jackknife = paired_test(change), -skewness(change.left_out)
         assert found is not None
         assert found.skew * skewness(change.resampled) >= 0
         opposite += by_jackknife * skewness(change.resampled) < 0

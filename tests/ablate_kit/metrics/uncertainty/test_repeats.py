@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, draws, left_out
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.repeats import combined
 from ablate_kit.metrics.uncertainty.two_chances import TwoChances
 
@@ -53,11 +53,11 @@ def test_the_parts_are_those_of_the_definition() -> None:
     resampled = np.mean([one.resampled for one in changes], axis=0)
     rest = np.mean([one.left_out for one in changes], axis=0)
     mean = Sampled(float(np.mean(values)), resampled, rest, IMAGES, ratio=True)
-    assert found.error_images == pytest.approx(held_against_chance(mean).error)
+    assert found.error_images == pytest.approx(paired_test(mean).error)
     assert found.deviation_draws == pytest.approx(np.std(values, ddof=1))
     images, between = found.error_images**2, found.deviation_draws**2 / 4
     assert found.error == pytest.approx(np.sqrt(images + between))
-    alone = held_against_chance(mean)
+    alone = paired_test(mean)
     far = np.hypot(student.ppf(0.975, alone.freedom) * alone.error,
                    student.ppf(0.975, 3) * np.sqrt(between))  # fmt: skip
     assert found.high - found.change == pytest.approx(far)
@@ -66,7 +66,7 @@ def test_the_parts_are_those_of_the_definition() -> None:
 
 @pytest.mark.parametrize("of_draws", [0.0, 0.01, 1.0])
 def test_p_is_the_level_of_the_interval_that_ends_at_0(of_draws: float) -> None:
-    images = held_against_chance(study(3, 2, 0.0)[0][1] - study(3, 2, 0.0)[0][0])
+    images = paired_test(study(3, 2, 0.0)[0][1] - study(3, 2, 0.0)[0][0])
     assert images is not None
     both = TwoChances(images, of_draws, 2)
     level = both.p

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled, draws, left_out
-from ablate_kit.metrics.uncertainty.chance import held_against_chance
+from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.replicates import Replicated, replicated
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
@@ -46,7 +46,7 @@ def test_the_interval_is_both_of_its_chances_at_right_angles() -> None:
     given = parts(1, 4, own=0.05)
     values = np.array([one.mean() for one in given])
     found = of(given)
-    images = held_against_chance(sampled(np.mean(given, axis=0)))
+    images = paired_test(sampled(np.mean(given, axis=0)))
     assert images is not None
     assert found.low is not None
     assert found.high is not None
@@ -60,7 +60,7 @@ def test_the_interval_is_both_of_its_chances_at_right_angles() -> None:
 
 def test_checkpoints_that_are_alike_have_the_images_interval_and_do_not_differ() -> None:
     one = parts(2, 1)[0]
-    found, images = of([one, one, one]), held_against_chance(sampled(one))
+    found, images = of([one, one, one]), paired_test(sampled(one))
     assert images is not None
     assert (found.low, found.high) == pytest.approx(images.interval())
     assert found.p_differ == 1

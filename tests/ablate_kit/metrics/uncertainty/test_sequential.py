@@ -8,7 +8,7 @@ from scipy.special import ndtri
 from scipy.stats import t as student
 
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled
-from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
+from ablate_kit.metrics.uncertainty.chance import PairedTest, paired_test
 from ablate_kit.metrics.uncertainty.raced import Levels, StepDown, chance_of_verdict, outcome_of
 from ablate_kit.metrics.uncertainty.sequential import Looks, nominal_levels
 
@@ -67,7 +67,7 @@ def test_what_an_interval_says(shift: float, outcome: str) -> None:
     noise = np.random.default_rng(3).normal(0, 0.1, 200)
     before = sampled(np.zeros(200))
     after = sampled(noise - noise.mean() + shift)
-    test = held_against_chance(after - before)
+    test = paired_test(after - before)
     assert outcome_of(test, Levels(0.001, 0.001), 0.1, last=False) == outcome
 
 
@@ -78,7 +78,7 @@ def test_the_chance_of_a_verdict_is_that_of_the_images_to_come(
 ) -> None:
     # What is true lies around what was seen; then come the other images, and the last look.
     seen, images, level, spread = 400, 2000, 0.003, 0.06
-    test = AgainstChance(change, spread / np.sqrt(seen), seen - 1, np.zeros(0))
+    test = PairedTest(change, spread / np.sqrt(seen), seen - 1, np.zeros(0))
     rng = np.random.default_rng(4)
     true = rng.normal(change, test.error, 20_000)
     rest = rng.normal(true, spread / np.sqrt(images - seen))
@@ -95,7 +95,7 @@ def test_the_chance_of_a_verdict_is_that_of_the_images_to_come(
 @pytest.mark.parametrize("error", [0.0, 1e-4])
 def test_an_early_look_finds_nothing_free_that_its_images_may_not_show(error: float) -> None:
     def of(images: int, change: float = 0.0, *, last: bool) -> str:
-        test = AgainstChance(change, error, images - 1, np.zeros(5))
+        test = PairedTest(change, error, images - 1, np.zeros(5))
         return outcome_of(test, Levels(1e-3, 1e-3), 0.01, last=last)
 
     # Of 298 images with a probability of more than 5 % none is of 1 % of all, of 299 with less.
@@ -119,7 +119,7 @@ def test_what_goes_on_is_undecided_and_likely_to_be_decided() -> None:
     step_down = StepDown(looks, ["a"])
 
     def come_to(change: float, images: int) -> str | None:
-        test = AgainstChance(change, 0.01, images - 1.0, np.zeros(0))
+        test = PairedTest(change, 0.01, images - 1.0, np.zeros(0))
         return step_down.come_to(test, images, margin=0.01)
 
     assert come_to(-0.03, 100) is None

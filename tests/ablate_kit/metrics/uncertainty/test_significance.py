@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples, draws, left_out
-from ablate_kit.metrics.uncertainty.chance import AgainstChance, held_against_chance
+from ablate_kit.metrics.uncertainty.chance import PairedTest, paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import benjamini_hochberg, holm, max_t
 from ablate_kit.metrics.uncertainty.significance import Change, changes, class_changes, moves_apart
 
@@ -34,7 +34,7 @@ def samples_of(values: np.ndarray, **settings: int) -> Samples:
 
 def test_of_a_mean_the_error_is_the_textbook_one() -> None:
     values = np.random.default_rng(0).normal(0, 1, 40)
-    found = held_against_chance(mean_of(values, resamples=4000))
+    found = paired_test(mean_of(values, resamples=4000))
     assert found is not None
     # The jackknife's is exactly that of a mean; the bootstrap's has the noise of its draws.
     assert found.error == pytest.approx(values.std(ddof=1) / np.sqrt(40), rel=0.02)
@@ -47,7 +47,7 @@ def test_of_a_mean_the_error_is_the_textbook_one() -> None:
 def test_few_images_that_make_the_change_leave_few_degrees_of_freedom() -> None:
     rng = np.random.default_rng(1)
     even, rare = rng.normal(1, 1, 400), np.where(np.arange(400) < 8, rng.normal(1, 1, 400), 0)
-    wide, narrow = held_against_chance(mean_of(even)), held_against_chance(mean_of(rare))
+    wide, narrow = paired_test(mean_of(even)), paired_test(mean_of(rare))
     assert wide is not None
     assert narrow is not None
     assert narrow.freedom < 20 < 150 < wide.freedom <= 399
@@ -59,7 +59,7 @@ def test_an_interval_ends_where_p_is_its_level(skew: float, level: float) -> Non
     rng = np.random.default_rng(11)
     for _ in range(20):
         freedom = float(rng.integers(2, 300))
-        one = AgainstChance(rng.normal(), rng.uniform(0.1, 3), freedom, np.zeros(2), skew)
+        one = PairedTest(rng.normal(), rng.uniform(0.1, 3), freedom, np.zeros(2), skew)
         low, high = one.interval(level)
         for end in (low, high):
             assert replace(one, change=one.change - end).p == pytest.approx(level, rel=1e-6)
@@ -73,9 +73,7 @@ def test_an_interval_ends_where_p_is_its_level(skew: float, level: float) -> Non
 @pytest.mark.parametrize("lost", [3, 5, 10, 40])
 def test_images_that_all_lose_the_same_are_counted_with_the_exact_interval(lost: int) -> None:
     images = 100_000
-    one = AgainstChance(
-        -lost / images, np.sqrt(lost) / images, 1e9, np.zeros(2), -1 / np.sqrt(lost)
-    )
+    one = PairedTest(-lost / images, np.sqrt(lost) / images, 1e9, np.zeros(2), -1 / np.sqrt(lost))
     low, high = one.interval()
     exact = chi2.ppf(0.975, 2 * (lost + 1)) / 2  # Garwood (1936)
     assert -low * images == pytest.approx(exact, rel=0.005)
@@ -95,7 +93,7 @@ def test_few_images_that_lose_much_and_are_missed_make_no_gain_significant() -> 
         away = values - values.mean()
         total = (away**2).sum()
         error = np.sqrt(total / 205 / 206)
-        one = AgainstChance(values.mean(), error, 205.0, np.zeros(2), (away**3).sum() / total**1.5)
+        one = PairedTest(values.mean(), error, 205.0, np.zeros(2), (away**3).sum() / total**1.5)
         by_t += replace(one, skew=0.0).p < level
         found += one.p < level
     assert by_t > 4 * level * 6000  # Student's t alone, which is why skewness counts
@@ -106,14 +104,14 @@ def test_skewness_is_that_of_the_images_beyond_what_few_of_them_show_by_chance()
     rng = np.random.default_rng(13)
     values = losses(rng, 206)
     told = mean_of(values, resamples=4000)
-    found = held_against_chance(told)
+    found = paired_test(told)
     assert found is not None
     assert found.skew < -0.2
     chance = np.sqrt(6 / 206**2 + 6 / 4000)
     assert found.skew == pytest.approx(skewness(told.resampled) + chance, rel=1e-3)
     # That of a sum over images is theirs; the noise of the resamples is what is taken off.
     assert skewness(told.resampled) == pytest.approx(skewness(values) / np.sqrt(206), abs=chance)
-    few = held_against_chance(mean_of(np.array([0.0, 0.0, 1.0])))
+    few = paired_test(mean_of(np.array([0.0, 0.0, 1.0])))
     assert few is not None
     assert few.skew == 0
 
@@ -204,7 +202,7 @@ def test_what_is_not_defined_without_an_image_has_no_interval() -> None:
     rest = shown.left_out.copy()
     rest[3] = np.nan  # the class is in this image only
     once = Sampled(shown.value, shown.resampled, rest, 1, ratio=False)
-    assert held_against_chance(once) is None
+    assert paired_test(once) is None
     assert class_changes(Samples({}, (once,)), Samples({}, (once,)))[0].p is None
 
 
@@ -226,13 +224,13 @@ def test_a_detectable_change_is_found_four_times_out_of_five() -> None:
     assert 0.7 < np.mean(found) < 0.9
 
 
-def null_tests(rng: np.random.Generator, variants: int, shared: float) -> list[AgainstChance]:
+def null_tests(rng: np.random.Generator, variants: int, shared: float) -> list[PairedTest]:
     """Changes that are all chance, some of it shared by all variants."""
     common = rng.normal(0, 1, 301)
     tests = []
     for _ in range(variants):
         every = np.sqrt(shared) * common + np.sqrt(1 - shared) * rng.normal(0, 1, 301)
-        tests.append(AgainstChance(float(every[0]), 1.0, 1e6, every[1:]))
+        tests.append(PairedTest(float(every[0]), 1.0, 1e6, every[1:]))
     return tests
 
 
@@ -255,7 +253,7 @@ def test_stars_are_false_in_five_of_a_hundred_studies_of_few_images(images: int)
     rng = np.random.default_rng([9, images])
     false = []
     for _ in range(600):
-        found = [held_against_chance(mean_of(said)) for said in rng.normal(0, 1, (24, images))]
+        found = [paired_test(mean_of(said)) for said in rng.normal(0, 1, (24, images))]
         tests = [one for one in found if one is not None]
         assert len(tests) == 24
         false.append(min(max_t(tests)) < 0.05)
@@ -265,7 +263,7 @@ def test_stars_are_false_in_five_of_a_hundred_studies_of_few_images(images: int)
 def test_step_down_is_that_of_its_definition() -> None:
     rng = np.random.default_rng(8)
     tests = null_tests(rng, 6, 0.5)
-    tests[2] = AgainstChance(4.0, 1.0, 1e6, tests[2].resampled)
+    tests[2] = PairedTest(4.0, 1.0, 1e6, tests[2].resampled)
     adjusted = max_t(tests)
     order = sorted(range(6), key=lambda i: -abs(tests[i].change))
     highest = 0.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.uncertainty.chance import AgainstChance
+from ablate_kit.metrics.uncertainty.chance import PairedTest
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
 from ablate_kit.metrics.uncertainty.raced import Levels, outcome_of
 from ablate_kit.metrics.uncertainty.statistics import Statistics
@@ -15,12 +15,12 @@ from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence, u
 LEFT = 1e6  # degrees of freedom: a normal distribution
 
 
-def one_of(change: float, error: float, resampled: np.ndarray | None = None) -> AgainstChance:
+def one_of(change: float, error: float, resampled: np.ndarray | None = None) -> PairedTest:
     drawn = np.random.default_rng(0).normal(0, 1, 500) if resampled is None else resampled
-    return AgainstChance(change, error, LEFT, drawn)
+    return PairedTest(change, error, LEFT, drawn)
 
 
-def judged(tests: list[AgainstChance], margin: float, images: int = 100) -> list[Verdict]:
+def judged(tests: list[PairedTest], margin: float, images: int = 100) -> list[Verdict]:
     return verdicts(tests, max_t(tests), images, margin)
 
 
@@ -53,11 +53,11 @@ def test_of_one_variant_the_interval_says_it(change: float, error: float, outcom
 
 
 def test_a_few_images_that_all_stay_as_they_are_decide_nothing() -> None:
-    still = AgainstChance(0.0, 0.0, 3.0, np.zeros(50))
+    still = PairedTest(0.0, 0.0, 3.0, np.zeros(50))
     assert judged([still], 0.01, 4)[0].outcome == "undecided"
     # Real parts that cost more than the margin often change nothing on fewer than 20 images.
     for images, free in ((8, 0), (19, 0), (20, 24)):
-        found = judged([AgainstChance(0.0, 0.0, images - 1.0, np.zeros(50))] * 24, 0.01, images)
+        found = judged([PairedTest(0.0, 0.0, images - 1.0, np.zeros(50))] * 24, 0.01, images)
         assert sum(one.outcome == "free" for one in found) == free
         if not free:  # that many more decide
             assert {one.more for one in found} == {20 - images}
@@ -70,7 +70,7 @@ def test_a_few_images_that_all_stay_as_they_are_decide_nothing() -> None:
     (12, 0.0, "undecided"), (20, 0.0, "free"), (12, -0.05, "costs"), (12, 0.05, "gains"),
 ])  # fmt: skip
 def test_only_to_be_free_takes_20_images(images: int, change: float, told: str) -> None:
-    test = AgainstChance(change, 0.001, images - 1.0, np.zeros(50))
+    test = PairedTest(change, 0.001, images - 1.0, np.zeros(50))
     found = judged([test], 0.01, images)[0]
     assert found.outcome == told
     assert found.more == (8 if told == "undecided" else None)
@@ -81,7 +81,7 @@ def test_only_to_be_free_takes_20_images(images: int, change: float, told: str) 
 
 def studies(
     rng: np.random.Generator, true: np.ndarray, shared: np.ndarray, count: int
-) -> list[list[AgainstChance]]:
+) -> list[list[PairedTest]]:
     """Changes with these true values and an error of 1, and a part of their chance in common."""
     made = []
     for _ in range(count):
@@ -89,7 +89,7 @@ def studies(
         chance = shared[:, None] * rng.normal(0, 1, 301) + np.sqrt(1 - shared**2)[:, None] * own
         made.append(
             [
-                AgainstChance(float(value + one[0]), 1.0, LEFT, one[1:])
+                PairedTest(float(value + one[0]), 1.0, LEFT, one[1:])
                 for value, one in zip(true, chance, strict=True)
             ]
         )
@@ -142,7 +142,7 @@ def test_what_costs_or_gains_has_a_star_and_an_interval_that_bears_it() -> None:
     decided = 0
     for tests in studies(rng, rng.uniform(-9, 9, 20), np.full(20, 0.3), 200):
         tests = [
-            AgainstChance(one.change, float(error), LEFT, one.resampled, float(skew))
+            PairedTest(one.change, float(error), LEFT, one.resampled, float(skew))
             for one, error, skew in zip(tests, errors, rng.uniform(-0.5, 0.5, 20), strict=True)
         ]
         stars = max_t(tests)
@@ -160,7 +160,7 @@ def test_what_costs_or_gains_has_a_star_and_an_interval_that_bears_it() -> None:
 
 def test_of_what_few_images_carry_more_are_needed() -> None:
     drawn = np.random.default_rng(4).normal(0, 1, 500)
-    asked = [AgainstChance(0.001, 0.006, LEFT, drawn, skew) for skew in (0.0, -0.2, -0.5, -0.9)]
+    asked = [PairedTest(0.001, 0.006, LEFT, drawn, skew) for skew in (0.0, -0.2, -0.5, -0.9)]
     more = [judged([one], 0.01)[0].more for one in asked]
     assert None not in more[:3]
     assert more[0] == more[1] < more[2]  # the nearer end, the farther one
