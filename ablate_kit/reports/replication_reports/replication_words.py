@@ -22,7 +22,7 @@ def replication_sentences(found: Replication) -> list[str]:
     """The answer first: what holds in all checkpoints."""
     rows = list(zip(found.cuts, found.rows["AP"], strict=True))
     told = [_in_all(found, rows), _apart(found, rows), _like_these(found, rows), _order(found)]
-    return [one for one in told if one]
+    return [one for one in (*told, _by_number(found.cuts)) if one]
 
 
 def outcome_word(outcome: str | None) -> str:
@@ -123,6 +123,23 @@ def _order(found: Replication) -> str:
     if len(pairs) > 1:
         spread += f" to {max(pairs):.2f} between two of them"
     return f"How alike they rank the cuts: Spearman's rank correlation of the changes is {spread}."
+
+
+def _by_number(cuts: Sequence[Result]) -> str:
+    """What of a network has no name of its own: training from other weights may swap it."""
+    named = [
+        name
+        for factor, name in (("head", "heads"), ("query", "queries"))
+        if any(factor in one.factors for one in cuts)
+    ]
+    if not named:
+        return ""
+    what = " and ".join(named)
+    return (
+        f"{what[0].upper()}{what[1:]} are matched by number. Networks that were trained from other "
+        f"initial weights have them in an order of their own: of these compare how many {what} of "
+        "a module cost or are free, and whole modules."
+    )
 
 
 def _cost(count: int) -> str:

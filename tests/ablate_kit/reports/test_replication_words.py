@@ -34,6 +34,9 @@ def test_free_is_said_with_what_few_images_may_not_show(
     )
     told = replication_sentences(found)
     assert ("may not show" in told[0]) == shown
+    assert not any("by number" in one for one in told)
+    heads = replace(found, cuts=[result_of("cut", images=images, factors={"head": 0})])
+    assert "Heads are matched by number. Networks that" in replication_sentences(heads)[-1]
     named = replace(found, called={"cut": "neck (mean)"})
     assert not any(") (" in one for one in replication_sentences(named))
     assert any(f"; {free} {'is' if free == 1 else 'are'} free" in one for one in told[1:])
