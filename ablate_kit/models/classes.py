@@ -81,9 +81,10 @@ def other_classes(first: Sequence[str], training: Sequence[str]) -> list[str]:
 
 def _indices(model: Sequence[str], dataset: Sequence[str]) -> npt.NDArray[np.int64]:
     index = {name: i for i, name in enumerate(dataset)}
+    # What is "sofa" to a model that has "couch", too, is something else.
+    other = {name: one for name, one in _OTHER_NAME.items() if one not in model}
     return np.array(
-        [index.get(name, index.get(_OTHER_NAME.get(name, name), -1)) for name in model],
-        dtype=np.int64,
+        [index.get(name, index.get(other.get(name, name), -1)) for name in model], dtype=np.int64
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.models.classes import read_class_names, unmatched_classes
+from ablate_kit.models.classes import match_classes, read_class_names, unmatched_classes
 from ablate_kit.models.truth import crowded
 from detector.data.dataset import Annotations, Pixels
 from tests.ablate_kit.made_up import truth_of
@@ -52,6 +52,11 @@ def test_a_class_without_objects_is_not_missed() -> None:
     crowd = _Data(project)
     crowd.ignore = np.array([True, False, False])
     assert unmatched_classes(["bolt", "nut"], crowd) == []
+
+
+def test_a_model_that_has_both_names_of_a_class_means_two() -> None:
+    assert match_classes(["sofa", "tv", "couch"], ["couch", "tvmonitor"]).tolist() == [-1, 1, 0]
+    assert match_classes(["couch", "sofa"], ["cat", "sofa"]).tolist() == [-1, 1]
 
 
 def test_what_has_no_counterpart_is_named_with_the_nearest() -> None:
