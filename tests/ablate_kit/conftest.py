@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -15,6 +16,21 @@ from ablate_kit.checkpoints.told import tell_with
 from ablate_kit.cli.app import main
 from detector.zoo import SHAPES_TINY
 from tests.hybrid_file import reweighted
+
+# What the tests of a folder need, in an environment of its own.
+APART = {"mmdet": ("mmdet",), "zoo": ("torchvision", "libreyolo")}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks such tests; the warnings of those packages are none of ours."""
+    for folder, packages in APART.items():
+        absent = [one for one in packages if find_spec(one) is None]
+        for item in items:
+            if Path(__file__).parent / folder in item.path.parents:
+                item.add_marker(getattr(pytest.mark, folder))
+                item.add_marker(pytest.mark.filterwarnings("ignore"))
+                if absent:
+                    item.add_marker(pytest.mark.skip(reason=f"not installed: {absent}"))
 
 
 class Printed(NamedTuple):

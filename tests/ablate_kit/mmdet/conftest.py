@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,6 @@ CONFIGS = {
     "swin": "dino/dino-5scale_swin-l_8xb2-12e_coco.py",
 }
 SCALE = (128, 96)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is in this folder needs MMDetection, whose own warnings are none of ours."""
-    here = Path(__file__).parent
-    absent = find_spec("mmdet") is None
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.mmdet)
-            item.add_marker(pytest.mark.filterwarnings("ignore"))
-            if absent:
-                item.add_marker(pytest.mark.skip(reason="MMDetection is not installed"))
 
 
 @dataclass(frozen=True)
@@ -132,10 +119,8 @@ def _config(name: str, data: Path, folder: Path) -> Any:
     model.num_queries = 20
     model.encoder.num_layers, model.decoder.num_layers = 1, 2
     model.decoder.layer_cfg.self_attn_cfg.num_heads = 4  # of which not everything has 8
-    if model.type in ("DETR", "ConditionalDETR", "DABDETR"):
-        model.decoder.layer_cfg.cross_attn_cfg.num_heads = 4
-    else:
-        model.decoder.layer_cfg.cross_attn_cfg.num_heads = 4
+    model.decoder.layer_cfg.cross_attn_cfg.num_heads = 4
+    if model.type not in ("DETR", "ConditionalDETR", "DABDETR"):
         model.encoder.layer_cfg.self_attn_cfg.num_heads = 16
     if model.type == "DETR":
         model.test_cfg.max_per_img = 20
