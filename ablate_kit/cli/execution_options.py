@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ablate_kit.sweeps.backends.worker import RunOptions
 
 
+_MEMORY = 2048
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExecutionOptions:
     """How a sweep runs; of these, ``--fuse`` alone changes a bit of the results."""
@@ -24,7 +27,7 @@ class ExecutionOptions:
         typer.Option(
             help="MiB for recorded outputs; with less the sweep runs in more parts.", min=0
         ),
-    ] = 2048
+    ] = _MEMORY
     no_replay: NoReplay = False
     fuse: Annotated[
         bool,
@@ -57,6 +60,8 @@ class ExecutionOptions:
             raise UserError("--cache-size goes with --cache FOLDER")
         if fuse and self.no_replay:
             raise UserError("--fuse shares what replay recorded; leave --no-replay out")
+        if self.memory != _MEMORY and self.no_replay:
+            raise UserError("--memory is for what replay recorded; leave --no-replay out")
         if self.cache is not None and self.no_replay:
             raise UserError("--cache keeps what replay recorded; leave --no-replay out")
         room = CAPACITY if self.cache_size is None else self.cache_size << 30

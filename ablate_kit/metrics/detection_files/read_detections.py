@@ -46,6 +46,8 @@ def read_dump(
     if boxes not in (None, "xywh", "xyxy"):
         raise UserError(f'--boxes is "{boxes}"; expected xywh or xyxy')
     if path.is_file() and path.suffix == ".npz":
+        if boxes is not None:
+            raise UserError(f"{path}: --boxes goes with a JSON file; .npz has one form")
         found = load_npz(path, against.truth)
         return found, tuple(f"{path}: {note}" for note in remarks(found, against.truth))
     raw = _read(path, against, boxes, class_names, unpickle)

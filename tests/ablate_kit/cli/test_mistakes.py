@@ -43,6 +43,11 @@ def test_patterns_heads_and_percentages(refuse: Run, hybrid: Path, tmp_path: Pat
         ("score MODEL --annotations COCO --top 1", "--top has no effect on one alone"),
         ("knobs MODEL --shapes --depth --resamples 0 --margin 0.1", "no effect on --resamples 0"),
         ("knobs MODEL --shapes --depth --adjust holm", 'cannot adjust by "holm"'),
+        ("score FOUND --annotations COCO --boxes xyxy", "--boxes goes with a JSON file; .npz has"),
+        (
+            "sweep builtin:shapes_tiny --modules neck --shapes --no-replay --memory 9 -o OUT",
+            "--memory is for what replay recorded",
+        ),
         ("heads MODEL decoder --each --seed 7 -o OUT", "--seed goes with --percent"),
         ("dissect MODEL component queries.content --seed 7 -o OUT", "so --seed does not go with"),
         ("mean MODEL neck --shapes --channels 0 --num-heads 4 -o OUT", "no effect on --channels"),
@@ -57,6 +62,8 @@ def test_options_without_effect_are_refused(
     refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path, command: str, line: str
 ) -> None:
     places = {"MODEL": hybrid, "COCO": coco[0], "IMAGES": coco[1], "OUT": tmp_path / "v"}
+    places["FOUND"] = tmp_path / "found.npz"
+    places["FOUND"].touch()
     assert line in refuse(*(places.get(word, word) for word in command.split()))
     assert not (tmp_path / "v").exists()
 
