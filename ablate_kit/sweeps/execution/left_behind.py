@@ -18,5 +18,10 @@ def left_as_it_is(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for held, content in before:
-            held.clear()
-            held.extend(content) if isinstance(held, list) else held.update(content)
+            # Never without what is in it throughout: threads that prepare images may read that.
+            if isinstance(held, list):
+                held[:] = content
+                continue
+            for name in held.keys() - content.keys():
+                del held[name]
+            held.update(content)
