@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.models.framework_registry import choose
+from ablate_kit.models.model_knobs import Knobs
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
@@ -12,6 +14,14 @@ from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 def adapter_of(path: Path, model: str | None = None, **options: Any) -> Any:
     with open_checkpoint(path) as checkpoint:
         return open_adapter(checkpoint, model, **options)
+
+
+def with_knobs(path: Path, device: str = "cpu") -> tuple[Any, Knobs]:
+    with open_checkpoint(path) as checkpoint:
+        knobs = choose(checkpoint).framework.knobs
+        assert knobs is not None
+        adapter = open_adapter(checkpoint, device=device)
+    return adapter, knobs(adapter)
 
 
 def sweep_recipe(

@@ -1,34 +1,24 @@
 """Settings of a detector on a GPU: what they share is the same there, and costs are measured."""
 
+from functools import partial
+
 import pytest
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.costs.latency import TimingRounds
 from ablate_kit.knobs.detect_settings import detect_settings
 from ablate_kit.knobs.knob_run import cost_of_settings
 from ablate_kit.knobs.knob_settings import Asked
-from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import detect_all
-from ablate_kit.models.framework_registry import choose
-from ablate_kit.models.model_knobs import Knobs
-from ablate_kit.models.open import open_adapter
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
+from tests.ablate_kit.small_sweeps import with_knobs
 from tests.conftest import REAL_GPU
 
 pytestmark = pytest.mark.usefixtures("gpu")
 
 
-def opened(device: str) -> tuple[Adapter, Knobs]:
-    with open_checkpoint(SHAPES_TINY) as checkpoint:
-        turned = choose(checkpoint).framework.knobs
-        assert turned is not None
-        adapter = open_adapter(checkpoint, device=device)
-    return adapter, turned(adapter)
-
-
 def test_settings_on_a_gpu_find_what_each_finds_alone() -> None:
-    adapter, knobs = opened("cuda")
+    adapter, knobs = with_knobs(SHAPES_TINY, "cuda")
     settings = Asked(depth=True, queries=[20]).settings(knobs)
     family = [adapter, *(knobs.configured(one.knob, one.value) for one in settings)]
     dataset = Shapes(4)
@@ -40,9 +30,10 @@ def test_settings_on_a_gpu_find_what_each_finds_alone() -> None:
 
 @pytest.mark.parametrize("gpu", [REAL_GPU], indirect=True)  # what is measured is real
 def test_costs_on_a_gpu_beside_those_of_the_cpu() -> None:
-    adapter, knobs = opened("cpu")
+    adapter, knobs = with_knobs(SHAPES_TINY)
     settings = Asked(depth=True).settings(knobs)
     rounds = TimingRounds(least=2, most=2, warm_up=1)
+    opened = partial(with_knobs, SHAPES_TINY)
     whole, early, _ = cost_of_settings(
         opened, settings, Shapes(1), devices=("cpu", "cuda"), rounds=rounds
     )

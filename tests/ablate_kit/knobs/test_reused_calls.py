@@ -8,28 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.costs.one_pass import flops_of
 from ablate_kit.knobs.detect_settings import detect_settings
 from ablate_kit.knobs.knob_settings import Asked, Setting
 from ablate_kit.knobs.reused_calls import ReusedCalls
-from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import detect_all, inference
-from ablate_kit.models.framework_registry import choose
-from ablate_kit.models.model_knobs import Knobs
-from ablate_kit.models.open import open_adapter
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
+from tests.ablate_kit.small_sweeps import with_knobs
 
 Folders = Callable[[str], Path]
-
-
-def opened(path: Path) -> tuple[Adapter, Knobs]:
-    with open_checkpoint(path) as checkpoint:
-        knobs = choose(checkpoint).framework.knobs
-        assert knobs is not None
-        adapter = open_adapter(checkpoint)
-    return adapter, knobs(adapter)
 
 
 class Chain(nn.Module):
@@ -150,7 +138,7 @@ def test_what_a_module_computes_ahead_tells_it_apart_by_value() -> None:
 
 @pytest.mark.parametrize("name", ["hybrid", "detr", "deformable_detr", "rt_detr_v2", "d_fine"])
 def test_all_depths_take_the_operations_of_one_pass(folders: Folders, name: str) -> None:
-    adapter, knobs = opened(SHAPES_TINY if name == "hybrid" else folders(name))
+    adapter, knobs = with_knobs(SHAPES_TINY if name == "hybrid" else folders(name))
     depths = range(1, knobs.now("depth"))
     adapters = [adapter, *(knobs.configured("depth", depth) for depth in depths)]
     for one in adapters:
@@ -175,7 +163,7 @@ def test_all_depths_take_the_operations_of_one_pass(folders: Folders, name: str)
 
 @pytest.mark.parametrize("name", ["hybrid", "deformable_detr", "d_fine"])
 def test_settings_find_what_each_finds_alone(folders: Folders, name: str) -> None:
-    adapter, knobs = opened(SHAPES_TINY if name == "hybrid" else folders(name))
+    adapter, knobs = with_knobs(SHAPES_TINY if name == "hybrid" else folders(name))
     now = knobs.now("queries")
     settings = Asked(depth=True, queries=[now, now // 2], size=[160]).settings(knobs)
     assert Setting("queries", now // 2) in settings
@@ -197,7 +185,7 @@ def test_settings_find_what_each_finds_alone(folders: Folders, name: str) -> Non
 
 
 def test_settings_that_do_not_agree_run_whole() -> None:
-    adapter, knobs = opened(SHAPES_TINY)
+    adapter, knobs = with_knobs(SHAPES_TINY)
 
     other = knobs.configured("depth", knobs.now("depth"))
     # What is no weight, and so does not tell two modules apart.

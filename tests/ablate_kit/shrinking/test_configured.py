@@ -9,11 +9,11 @@ import torch
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.open import open_adapter
 from ablate_kit.shrinking.configured import Fewer
 from ablate_kit.shrinking.equality import images_of
 from ablate_kit.shrinking.smaller_checkpoint import recreate, shrink, verify_smaller
+from tests.ablate_kit.small_sweeps import with_knobs
 
 from .conftest import outputs
 
@@ -26,11 +26,9 @@ def test_the_file_computes_what_an_early_exit_does(
 ) -> None:
     original = hybrid if name == "hybrid" else folders(name)
     written, again = (tmp_path / f"{one}{original.suffix}" for one in ("smaller", "again"))
+    adapter, knobs = with_knobs(original)
+    expected = outputs(knobs.configured("depth", 1))
     with open_checkpoint(original) as opened:
-        adapter = open_adapter(opened)
-        turn = choose(opened).framework.knobs
-        assert turn is not None
-        expected = outputs(turn(adapter).configured("depth", 1))
         done = shrink(opened, Fewer(depth=1), written, adapter=adapter)
     assert done.settings["decoder_layers"] == 1
     with open_checkpoint(written) as opened:
@@ -55,12 +53,10 @@ def test_a_folder_with_fewer_queries_loads_in_the_library(
 ) -> None:
     from transformers import AutoModelForObjectDetection
 
+    adapter, knobs = with_knobs(folders(name))
     with open_checkpoint(folders(name)) as opened:
-        adapter = open_adapter(opened)
         shrink(opened, Fewer(queries=4), tmp_path / "fewer", adapter=adapter)
-        turn = choose(opened).framework.knobs
-        assert turn is not None
-        expected = outputs(turn(adapter).configured("queries", 4))
+    expected = outputs(knobs.configured("queries", 4))
     model, report = AutoModelForObjectDetection.from_pretrained(
         tmp_path / "fewer", output_loading_info=True
     )
