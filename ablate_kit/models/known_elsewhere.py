@@ -32,8 +32,7 @@ KNOWN = (
         (r"transformer\.encoder\.layers\.0\.attentions\.0\..+", r"backbone\..+"),
     ),
     Elsewhere(
-        "Co-DETR in MMDetection, of which Co-DINO alone is converted, and with a configuration of "
-        "version 3",
+        "Co-DETR in MMDetection, of which Co-DINO alone is converted, by the file's configuration",
         (r"query_head\.transformer\..+", r"(bbox|roi|rpn)_head\..+"),
         "give --model mmdet:CONFIG.py --trust-remote-code, with MMDetection and that project "
         "installed (docs/mmdetection.md)",

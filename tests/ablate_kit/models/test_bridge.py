@@ -293,7 +293,6 @@ LAYER = ("transformer", "decoder", "transformerlayers")
     ("edit", "message"),
     [
         (setting("use_lsj", to=True), "model.use_lsj is True, .* expected False"),
-        (drop("meta", "cfg", "model", "data_preprocessor"), "names of Co-DETR .* of version 3;"),
         (drop("meta", "cfg", "model", "use_lsj"), "model.use_lsj is True"),
         (setting("eval_module", to="two-stage"), "eval_module is 'two-stage', .* expected 'detr'"),
         (co_dino_setting("type", to="CoDeformDETRHead"), "query_head.type is 'CoDeformDETRHead'"),
@@ -307,7 +306,7 @@ LAYER = ("transformer", "decoder", "transformerlayers")
         (co_dino_setting(*LAYER, "attn_cfgs", 0, "type", to="Other"), "attn_cfgs.type is 'Other'"),
         (co_dino_setting(*LAYER, "attn_cfgs", to=[1, 2]), "attn_cfgs of the config"),
         (setting("test_cfg", to={}), "model.test_cfg is {}; expected settings of each head"),
-        (setting("test_cfg", 0, "max_per_img", to=50), "max_per_img is 50, .* expected 100"),
+        (setting("test_cfg", 0, to={"max_per_img": 50}), "max_per_img is 50, .* expected 100"),
         (setting("test_cfg", 0, "max_per_img", to=5001), "max_per_img is 5001, .* expected 5000"),
         (setting("test_cfg", 0, "score_thr", to=0.1), "test_cfg.0.score_thr is 0.1"),
         (setting("test_cfg", 0, "nms", to={"iou_threshold": 0.8}), "nms.type is 'nms', .* 'soft_"),
@@ -355,3 +354,107 @@ def test_co_dino_s_detections_that_overlap_score_less(mmdetection: Write, tmp_pa
     assert after.scores == pytest.approx(before.scores[[0, 2, 1]] * [1, 1, 1 - overlap], rel=1e-5)
     assert after.boxes[1] == pytest.approx([0, 0, 100, 50])  # ends at the image's border
     assert before.boxes[2] == pytest.approx([-20, -10, 100, 50])
+
+
+NORMALIZE = {
+    "type": "Normalize", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375],
+    "to_rgb": True,
+}  # fmt: skip
+
+
+def of_version_2(content: dict[str, Any]) -> None:
+    """As Co-DETR's own repository saves it."""
+    meta = content["meta"]
+    model = meta.pop("cfg")["model"]
+    meta["CLASSES"] = meta.pop("dataset_meta")["classes"]
+    for key in ("use_lsj", "data_preprocessor"):
+        del model[key]
+    model["query_head"] |= {"with_box_refine": True, "num_feature_levels": 4}
+    steps = [{"type": "Resize", "keep_ratio": True}, {"type": "RandomFlip"}, NORMALIZE,
+             {"type": "Pad", "size_divisor": 1}, {"type": "ImageToTensor", "keys": ["img"]},
+             {"type": "Collect", "keys": ["img"]}]  # fmt: skip
+    test = {"type": "MultiScaleFlipAug", "img_scale": (160, 96), "flip": False, "transforms": steps}
+    data = {"test": {"pipeline": [{"type": "LoadImageFromFile"}, test]}}
+    meta["config"] = {"model": model, "data": data}
+
+
+def then(*changes: Change) -> Change:
+    """One after the other on what version 2 saves, the last as text."""
+
+    def apply(content: dict[str, Any]) -> None:
+        of_version_2(content)
+        for one in changes:
+            one(content)
+        whole = content["meta"]["config"]
+        content["meta"]["config"] = "\n".join(f"{name} = {whole[name]!r}" for name in whole)
+
+    return apply
+
+
+def test_co_detr_s_own_files_are_as_those_of_version_3(mmdetection: Write, tmp_path: Path) -> None:
+    """But for the detections that soft-NMS begins with, which are as many as queries there."""
+    written = bridged(mmdetection("co-dino"), tmp_path / "hf")
+    again = bridged(mmdetection("co-dino", then()), tmp_path / "again")
+    for name in ("model.safetensors", "preprocessor_config.json"):
+        assert (again / name).read_bytes() == (written / name).read_bytes()
+    here, there = (json.loads((one / "config.json").read_text()) for one in (again, written))
+    assert here == there | {"soft_nms_candidates": 6}
+
+
+def test_the_swin_of_co_detr_s_own_files(mmdetection: Write, tmp_path: Path) -> None:
+    sizes = {"depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 3}
+    settings = {"type": "SwinTransformerV1", "embed_dim": 8, "out_indices": [1, 2, 3], **sizes}
+
+    def swin(content: dict[str, Any]) -> None:
+        from transformers import SwinConfig
+
+        from ablate_kit.models.architectures.swin_backbone import SwinBackbone
+
+        names = [f"stage{i}" for i in (2, 3, 4)]
+        module = SwinBackbone(SwinConfig(embed_dim=8, out_features=names, **sizes))
+        state = content["state_dict"]
+        for name in [name for name in state if name.startswith("backbone.")]:
+            del state[name]
+        state |= {f"backbone.{name}": one for name, one in module.state_dict().items()}
+        state["backbone.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(9, 9)
+
+    place = partial(change, "meta", "config", "model", "backbone")
+    path = mmdetection("co-dino", then(place(to=settings), swin))
+    folder = bridged(path, tmp_path / "hf")
+    assert not json.loads((folder / "config.json").read_text())["backbone_config"][
+        "merge_by_channel"
+    ]
+    with open_checkpoint(folder) as checkpoint:
+        open_adapter(checkpoint)
+    with pytest.raises(UserError, match=r"backbone\.ape is True"):
+        bridged(mmdetection("co-dino", then(place(to={**settings, "ape": True}), swin)), tmp_path)
+
+
+version_2 = partial(change, "meta", "config")
+TRANSFORMS = ("data", "test", "pipeline", 1)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (version_2("model", "with_attn_mask", to=False), "model.use_lsj is True"),
+        (version_2(*TRANSFORMS, "flip", to=True), r"data.test.pipeline.1.flip is True"),
+        (version_2(*TRANSFORMS, "transforms", 3, "size_divisor", to=32),
+         r"pipeline.1.transforms.3.size_divisor is 32, .* expected 1"),
+        (version_2(*TRANSFORMS, "transforms", 3, to={"type": "Pad", "size": [9, 9]}),
+         "size_divisor is None"),
+        (version_2(*TRANSFORMS, "transforms", 1, to={"type": "Blur"}), "is Blur, which the image"),
+        (version_2(*TRANSFORMS, "transforms", 2, to={"type": "Collect"}), "normalizes no colors"),
+        (version_2("model", "test_cfg", 0, "max_per_img", to=5), "img is 5, .* expected 100"),
+        (version_2(*TRANSFORMS, "transforms", to=[1]), "pipeline.1.transforms.0 of the config"),
+        (version_2("data", to={}), "the file's configuration has no data.test.pipeline"),
+        (version_2("model", "query_head", "with_box_refine", to=False), "box_refine is False"),
+        (version_2("model", "query_head", to=3), "query_head of the configuration is 3"),
+    ],
+)  # fmt: skip
+def test_what_a_file_of_version_2_says_otherwise_is_refused(
+    mmdetection: Write, tmp_path: Path, edit: Change, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as refusal:
+        bridged(mmdetection("co-dino", then(edit)), tmp_path / "hf")
+    assert "\n" not in str(refusal.value)

@@ -8,7 +8,13 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import Stack
 from ablate_kit.models.bridge.dino_config import dino_config
-from ablate_kit.models.bridge.mmdetection.mmdet_names import DROPPED_OF_CO_DINO, co_dino_rules
+from ablate_kit.models.bridge.mmdetection.mmdet_names import (
+    DROPPED_OF_CO_DINO,
+    ORIGINAL_SWIN,
+    RESNET,
+    SWIN,
+    co_dino_rules,
+)
 from ablate_kit.models.bridge.mmdetection.mmdet_parts import (
     ATTENTIONS,
     BACKBONES,
@@ -38,12 +44,14 @@ def co_dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]
     head.must("num_classes", len(classes), default=None)
     head.must("num_reg_fcs", 2, default=2)
     head.must("as_two_stage", True, default=False)
+    head.must("with_box_refine", True, default=True)
     head.section("loss_cls", {}).must("use_sigmoid", True, default=False)
     queries = head.count("num_query", 900)
     offset, temperature = position_of(head.section("positional_encoding"), width, 0.0, -0.5)
     encoder, decoder = _transformer(head.section("transformer"), width, levels, queries)
     head.ignore(
-        "in_channels", "sync_cls_avg_factor", "dn_cfg", "loss_bbox", "loss_iou",
+        "in_channels", "num_feature_levels", "mixed_selection", "sync_cls_avg_factor", "dn_cfg",
+        "loss_bbox", "loss_iou",
         "max_pos_coords", "use_zero_padding", "train_cfg", "test_cfg", "init_cfg",
     )  # fmt: skip
     head.close()
@@ -57,7 +65,8 @@ def co_dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]
         position_offset=offset,
         **_suppression(model, queries),
     )  # fmt: skip
-    rules = co_dino_rules(of_backbone, decoder.layers, swin=backbone["model_type"] == "swin")
+    own = {None: RESNET, True: SWIN, False: ORIGINAL_SWIN}[backbone.get("merge_by_channel")]
+    rules = co_dino_rules(of_backbone, decoder.layers, own)
     biases = {f"model.input_proj.{i}.0.bias": width for i in range(levels)}
     return Counterpart(config, images, rules, DROPPED_OF_CO_DINO, biases)
 
@@ -123,10 +132,10 @@ def _suppression(model: Settings, queries: int) -> dict[str, Any]:
     settings = Settings(of_heads[0], "model.test_cfg.0")
     settings.must("score_thr", 0, default=0)
     candidates = settings.count("max_per_img", queries)
-    if candidates < LEAST:
-        raise settings.refused("max_per_img", candidates, (LEAST,))
     given = settings.take("nms")
     settings.close()
+    if given is None and candidates < LEAST:  # where the image processor returns more
+        raise settings.refused("max_per_img", candidates, (LEAST,))
     if given is None:
         return {}
     if candidates > MOST:

@@ -23,7 +23,6 @@ from ablate_kit.models.bridge.mmdetection.mmdet_names import (
 )
 from ablate_kit.models.bridge.mmdetection.mmdet_parts import (
     ATTENTIONS,
-    BACKBONES,
     PRELU,
     RELUS,
     backbone_of,
@@ -219,7 +218,7 @@ def _dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
     for key in ("with_box_refine", "as_two_stage"):
         model.must(key, True, default=False)
     model.ignore("dn_cfg")
-    parts = _Deformable.of(model, tuple(BACKBONES))
+    parts = _Deformable.of(model, ("ResNet", "SwinTransformer"))
     place = model.section("positional_encoding")
     offset, temperature = position_of(place, parts.width, 0.0, -0.5)
     check_head(model.section("bbox_head"), "DINOHead", parts.width, len(classes), sigmoid=True)

@@ -8,6 +8,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.mmdetection.mmdet_architecture import architecture, kind_of
 from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, test_pipeline
+from ablate_kit.models.bridge.mmdetection.version_2 import co_detr_as_version_3
 from ablate_kit.models.known_elsewhere import refuse_known_elsewhere
 
 
@@ -20,13 +21,15 @@ def mmdet_counterpart(checkpoint: Checkpoint) -> Counterpart:
     """Of a file that has a configuration; raises ``UserError`` where there is no exact
     counterpart."""
     whole = settings(checkpoint.archive.metadata)
-    kind_of(whole["model"])  # before what else such a file may lack
+    kind = kind_of(whole["model"])  # before what else such a file may lack
     if "data_preprocessor" not in whole["model"]:
-        refuse_known_elsewhere(checkpoint)
-        raise UserError(
-            f"{checkpoint} carries a configuration of MMDetection 2 (it has no "
-            "model.data_preprocessor); expected one of version 3"
-        )
+        if kind != "CoDETR":  # whose tensors alone have the names that they have in version 3
+            refuse_known_elsewhere(checkpoint)
+            raise UserError(
+                f"{checkpoint} carries a configuration of MMDetection 2 (it has no "
+                "model.data_preprocessor); expected one of version 3"
+            )
+        whole = co_detr_as_version_3(whole)
     if checkpoint.classes is None:
         raise UserError(f"{checkpoint} carries no class names")
     found, colors = architecture(whole["model"], test_pipeline(whole), checkpoint.classes)

@@ -17,6 +17,8 @@ SWIN = swin_rules(
     mlp=("ffn.layers.0.0", "ffn.layers.1"),
 )
 
+ORIGINAL_SWIN = swin_rules("backbone")
+
 # Counters of training, indices that the window's size tells, and the colors' mean and deviation,
 # which go to the image processor. In DINO, the labels of the queries for denoising.
 DROPPED = (
@@ -30,6 +32,7 @@ DROPPED = (
 # In Co-DINO, all that trains its encoder by other heads than the decoder's.
 DROPPED_OF_CO_DINO = (
     *DROPPED,
+    f"backbone.layers.{{stage}}.blocks.{{block}}.attn.{INDEX}",
     *(f"{head}.{{any}}" for head in ("rpn_head", "roi_head", "bbox_head")),
     *(
         f"query_head.{name}"
@@ -190,11 +193,11 @@ def dino(levels: int, layers: int, *, swin: bool) -> tuple[NameRule, ...]:
     )
 
 
-def co_dino_rules(levels: int, layers: int, *, swin: bool) -> tuple[NameRule, ...]:
+def co_dino_rules(levels: int, layers: int, backbone: tuple[NameRule, ...]) -> tuple[NameRule, ...]:
     """``levels`` and ``layers`` as above; what only training has is left out."""
     place = "query_head.transformer"
     return (
-        *(SWIN if swin else RESNET),
+        *backbone,
         *_neck(levels),
         *dino_rules(place),
         *_heads_of_dino("query_head", layers),

@@ -91,7 +91,28 @@ def _swin(settings: Settings, stages: Sequence[int]) -> dict[str, Any]:
     )
 
 
-BACKBONES = {"ResNet": _resnet, "SwinTransformer": _swin}
+def _original_swin(settings: Settings, stages: Sequence[int]) -> dict[str, Any]:
+    """As Co-DETR has it from Swin's own repository."""
+    settings.must("in_chans", 3, default=3)
+    for key, value in (("qkv_bias", True), ("patch_norm", True), ("ape", False)):
+        settings.must(key, value, default=value)
+    settings.must("qk_scale", None, default=None)
+    settings.ignore(
+        "pretrain_img_size", "drop_rate", "attn_drop_rate", "drop_path_rate", "use_checkpoint",
+        "pretrained", "frozen_stages", "init_cfg",
+    )  # fmt: skip
+    return swin_config(
+        settings.count("embed_dim", 96),
+        settings.counts("depths", [2, 2, 6, 2]),
+        settings.counts("num_heads", [3, 6, 12, 24]),
+        window=settings.count("window_size", 7),
+        patch=settings.count("patch_size", 4),
+        mlp_ratio=settings.count("mlp_ratio", 4),
+        stages=stages,
+    )
+
+
+BACKBONES = {"ResNet": _resnet, "SwinTransformer": _swin, "SwinTransformerV1": _original_swin}
 
 
 def neck_of(settings: Settings, norm: Mapping[str, Any] | None) -> tuple[int, int]:
