@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,9 @@ def _refuse_misfit(conversion: Bridge) -> None:
         shape = tuple(conversion.checkpoint.tensor(one.source).shape)
         shapes[name] = (shape[0] // one.parts, *shape[1:]) if shape else ()
     if report := report_of(conversion.model.config, shapes, path):
-        refuse_misfit(report, path, lambda name: str(placed.get(name, name)))
+        newer = f"a newer transformers than {version('transformers')}, which has other names"
+        if_renamed = f"; if the file is whole, take {newer}"
+        refuse_misfit(report, path, lambda name: str(placed.get(name, name)), if_renamed)
 
 
 def _tensors(checkpoint: Checkpoint, placed: Mapping[str, TensorOrigin]) -> dict[str, torch.Tensor]:

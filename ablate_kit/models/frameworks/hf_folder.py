@@ -77,11 +77,7 @@ def bundled_with(folder: Path) -> Architecture | None:
 
 def check_model_type(folder: Path, known: Mapping[str, Any], version: str) -> None:
     """Refuses a type of model that transformers does not know; for folders without code."""
-    config = _read(folder / "config.json")
-    parts = [] if bundled(config) else [("", config)]
-    parts += [(f"{key}.", one) for key, one in _entries(config) if _is_config(key, one)]
-    for place, part in parts:
-        kind = part.get("model_type")
+    for place, kind in model_types(_read(folder / "config.json")):
         if place and kind == "":  # what it is, the model's own class says
             continue
         if not isinstance(kind, str):
@@ -97,6 +93,16 @@ def check_model_type(folder: Path, known: Mapping[str, Any], version: str) -> No
                 f"transformers {version} does not know{nearest or '; a newer one may'} (a model "
                 "of your own: --model python:FILE.py:NAME, docs/your-own-detector.md)"
             )
+
+
+def model_types(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The ``model_type`` of all that the library makes, and the beginning of the key under which a
+    configuration has it; not of a model whose class is this project's."""
+    if not bundled(config):
+        yield "", config.get("model_type")
+    for key, one in _entries(config):
+        if _is_config(key, one):
+            yield f"{key}.", one.get("model_type")
 
 
 def _bare(kind: str) -> str:
@@ -152,7 +158,7 @@ def _reason(error: Exception, what: str, folder: Path) -> str:
         # for another torch.
         why = f"{type(cause).__name__}: {_cut(' '.join(str(cause).split()))}"
         return f"transformers cannot import what {what} needs ({why}); mend or remove that package"
-    if isinstance(error, KeyError) and error.args:
+    if isinstance(error, KeyError) and error.args and folder.is_dir():
         entries = _entries(_read(folder / "config.json"))
         if key := next((key for key, value in entries if value == error.args[0]), None):
             return f"transformers does not know {_cut(key, 60)} {_cut(text, 60)} of config.json"

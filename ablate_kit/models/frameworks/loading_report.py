@@ -12,15 +12,20 @@ import torch
 from ablate_kit.errors import UserError
 from ablate_kit.models import misfit
 from ablate_kit.models.architectures.bundled import bundled
-from ablate_kit.models.frameworks.hf_folder import as_user_error, without_hub
+from ablate_kit.models.frameworks.hf_folder import as_user_error, model_types, without_hub
 
 
 def refuse_misfit(
-    report: Mapping[str, Any], path: Path, name_of: Callable[[str], str] = lambda name: name
+    report: Mapping[str, Any],
+    path: Path,
+    name_of: Callable[[str], str] = lambda name: name,
+    if_renamed: str = "",
 ) -> None:
     """Raises ``UserError`` where the library's ``report`` tells of tensors that do not fit.
 
-    ``name_of`` gives the name in the file at ``path`` of one that has another there.
+    Args:
+        name_of: gives the name in the file at ``path`` of one that has another there.
+        if_renamed: ends the line where the model may have tensors of the file under other names.
     """
     for name, there, here in sorted(report["mismatched_keys"]):
         raise UserError(f"{path}: {misfit.of_shape(name_of(name), there, here)}")
@@ -29,7 +34,7 @@ def refuse_misfit(
         for key in ("missing_keys", "unexpected_keys")
     )
     if said := misfit.of_names(missing, unexpected):
-        raise UserError(f"{path}: {said}")
+        raise UserError(f"{path}: {said}{if_renamed if missing and unexpected else ''}")
 
 
 def report_of(
@@ -43,6 +48,12 @@ def report_of(
         return None
     # One number each, however large they are.
     tensors = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    for place, kind in model_types(config):
+        if kind not in transformers.CONFIG_MAPPING:
+            raise UserError(
+                f"{config['architectures'][0]}, which {path} would become, needs a newer "
+                f'transformers than {transformers.__version__}, which does not know {place}"{kind}"'
+            )
     with quiet(transformers), without_hub(), as_user_error(path, "the Hugging Face model"):
         if own := bundled(config):
             configs, kind = own.classes()

@@ -130,3 +130,18 @@ def test_what_the_file_does_not_tell_is_said(tmp_path: Path) -> None:
 def test_what_has_no_counterpart_is_refused(tmp_path: Path, change: Change, message: str) -> None:
     write(tmp_path / "official.pth", change)
     refused(tmp_path / "official.pth", message)
+
+
+def test_a_library_of_other_names_is_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LwDetrForObjectDetection
+
+    def renamed(self: Any) -> None:
+        made(self)
+        self.model.vision = self.model.__dict__["_modules"].pop("backbone")
+
+    write(tmp_path / "official.pth")
+    made = LwDetrForObjectDetection.post_init
+    monkeypatch.setattr(LwDetrForObjectDetection, "post_init", renamed)
+    refused(tmp_path / "official.pth", "if the file is whole, take a newer transformers than")

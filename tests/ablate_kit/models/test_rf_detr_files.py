@@ -206,3 +206,13 @@ def test_class_names(
     names = ClassNames(given, by_id=True) if given else None
     bridged(tmp_path / "official.pth", tmp_path / "hf", classes=names)
     assert classes_of(tmp_path / "hf") == expected
+
+
+def test_a_library_that_lacks_the_model_is_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import CONFIG_MAPPING
+
+    write(tmp_path / "official.pth")
+    monkeypatch.delitem(CONFIG_MAPPING._mapping, "rf_detr")
+    refused(tmp_path / "official.pth", r"RfDetrForObjectDetection.* needs a newer transformers")
