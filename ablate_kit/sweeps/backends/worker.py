@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
 from ablate_kit.models.batches import prepared_batches
-from ablate_kit.models.detect import Collector
+from ablate_kit.models.detect import Collector, finite
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
@@ -22,6 +22,10 @@ from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work
 from detector.data.dataset import Dataset, subset
 
+NOT_FINITE = (
+    "gives NaN or infinite numbers in place of all boxes of some images: there it counts as "
+    "finding nothing, whatever the part does"
+)
 PREPARED = 512 << 20  # bytes of prepared images that are kept from round to round of a search
 
 
@@ -84,6 +88,7 @@ class Worker:
             cache=self._cache,
             max_detections=evaluation.max_detections,
         )
+        self._notes: dict[str, None] = {}
         self._keep = keep
         self._kept: dict[int, list[Prepared]] = {}
 
@@ -132,7 +137,9 @@ class Worker:
                 for digest, row in by_digest.items()
             }
             asked = {one.digest: found[one.digest] for one in work.variants}
-            yield BatchResult(batch, asked, tuple(self._passes.notes), found[""])
+            broken = [one.name for one in work.variants if _is_broken(by_digest[one.digest])]
+            self._notes |= {f"{name} {NOT_FINITE}": None for name in broken}
+            yield BatchResult(batch, asked, (*self._passes.notes, *self._notes), found[""])
 
     def _images(self, batches: Sequence[int]) -> Iterator[tuple[int, list[Prepared]]]:
         """Each batch, prepared once as long as it is kept."""
@@ -150,6 +157,10 @@ class Worker:
                 self._kept[batch] = images
                 self._keep -= nbytes
             yield batch, images
+
+
+def _is_broken(row: Sequence[ImageDetections]) -> bool:
+    return any(len(one.scores) and not finite(one).any() for one in row)
 
 
 class Here:

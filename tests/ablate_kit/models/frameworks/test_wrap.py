@@ -1,6 +1,7 @@
 """One's own detector: the file that the docs show, and what is said of mistakes in one."""
 
 import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,22 @@ def test_what_is_forgotten(shown: tuple[Path, Path], change: str, message: str) 
 def test_names_of_code(place: str, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         framework(place)
+
+
+def test_a_cut_that_makes_nan_is_told(shown: tuple[Path, Path]) -> None:
+    """Weight normalization divides by the norm, which is zero then."""
+    code, weights = shown
+    layer = "nn.Conv2d(32, 4 + len(NAMES), 1)"
+    normed = f"nn.utils.parametrizations.weight_norm({layer})"
+    text = code.read_text()
+    assert layer in text
+    code.write_text(text.replace(layer, normed))
+    torch.save(runpy.run_path(str(code))["MyNet"]().state_dict(), weights)
+    model = ak.load(weights, model=f"python:{code}:build")
+    cuts = model.modules("head") + model.modules("backbone.0")
+    result = ak.sweep(model, ak.shapes(limit=2), cuts, resamples=0)
+    (note,) = (one for one in result.notes if "NaN" in one)
+    assert note.startswith("head gives NaN or infinite numbers in place of all boxes")
 
 
 def test_names_that_differ(shown: tuple[Path, Path]) -> None:
