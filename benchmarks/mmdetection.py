@@ -18,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -75,7 +76,14 @@ def main() -> None:
     images = sorted(arguments.images.glob("*.jpg"))[: arguments.count]
     for name in arguments.models:
         with tempfile.TemporaryDirectory() as folder:
-            compare(name, Path(folder), images, arguments)
+            # A process each: MMEngine keeps the first runner's folder, which is gone by then.
+            one = get_context("fork").Process(
+                target=compare, args=(name, Path(folder), images, arguments)
+            )
+            one.start()
+            one.join()
+        if one.exitcode:
+            sys.exit(one.exitcode)
 
 
 def compare(name: str, folder: Path, images: list[Path], arguments: argparse.Namespace) -> None:
