@@ -94,10 +94,10 @@ def _non_finite(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
 def _no_update(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
     for some in _by(tensors, lambda t: t.why == NO_RATE):
         if some[0].why == NO_RATE:
-            yield f"{_count(some)} have a learning rate of 0: {few(_names(some))}.", some
+            yield f"{_does(some, 'have')} a learning rate of 0: {few(_names(some))}.", some
             continue
         yield (
-            f"{_count(some)} get a gradient and do not move: {few(_names(some))} "
+            f"{_does(some, 'get')} a gradient without moving: {few(_names(some))} "
             f"({some[0].why}). The step is smaller than the spacing of the weights' numbers, or "
             "the optimizer is not given them as they are used: raise their learning rate or keep "
             "the weights in float32.",
@@ -109,29 +109,29 @@ def _never(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
     causes = (
         (
             NO_GRADIENT,
-            "take no part in the loss",
+            ("take", "no part in the loss"),
             "Their module is not called, its output reaches no loss, or a detach() or "
             "torch.no_grad() stands between them and it. Connect them, or freeze or remove them.",
         ),
         (
             ZERO_GRADIENT,
-            "get a gradient that is exactly zero",
+            ("get", "a gradient that is exactly zero"),
             "A factor of zero stands between them and the loss: a ReLU whose inputs are all "
             "negative, another saturated activation, a gate or projection that starts at zero. "
             "Start it off zero.",
         ),
         (
             NO_GROUP,
-            "have a gradient, and no group of the optimizer holds them",
+            ("have", "a gradient and no group of the optimizer"),
             "Add them to the optimizer, or freeze them.",
         ),
-        (NO_STEP, "never change by more than the limits", "Raise their learning rate."),
+        (NO_STEP, ("never change", "by more than the limits"), "Raise their learning rate."),
     )
-    for cause, means, try_this in causes:
+    for cause, (verb, means), try_this in causes:
         some = [t for t in tensors if t.why.startswith(cause)]
         if some:
-            text = f"{_count(some)} {means} ({some[0].why}): {few(_names(some))}. {try_this}"
-            yield text, some
+            does = f"{_does(some, verb)} {means}"
+            yield f"{does} ({some[0].why}): {few(_names(some))}. {try_this}", some
 
 
 def _constants(diagnosis: Diagnosis) -> Iterator[Advice]:
@@ -196,7 +196,7 @@ def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
 def _unchanged(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
     moved = max(t.change_max or 0.0 for t in tensors)
     yield (
-        f"{_count(tensors)} are where they were at the start, to {moved:.0e}: "
+        f"{_does(tensors, 'stay')} as at the start, to {moved:.0e}: "
         f"{few(_names(tensors))}. Steps cancel or are tiny, at a learning rate of at most "
         f"{max(t.learning_rate for t in tensors):.1e}: raise it.",
         tensors,
@@ -304,7 +304,7 @@ def _slow(diagnosis: Diagnosis) -> Iterator[Advice]:
         others = f" (the highest of the others: {highest:.1e})" if rate < highest else ""
         yield Advice(
             "learning rate",
-            f"{_count(some)} hardly learn: the median of their steps is {ratio:.0e} of the "
+            f"{_does(some, 'hardly learn')}: the median of the steps is {ratio:.0e} of the "
             f"weights' norm, where 1e-04 to 1e-02 is usual, at a learning rate of {rate:.1e}"
             f"{others}: {few(_names(some))}. Raise it, unless that is meant.",
             _names(some),
@@ -428,6 +428,11 @@ def _by(tensors: Tensors, key: Callable[[TensorReport], object]) -> list[list[Te
 
 def _count(tensors: Tensors, noun: str = "tensor", several: str = "") -> str:
     return counted(len(tensors), noun, several)
+
+
+def _does(tensors: Tensors, verb: str) -> str:
+    of_one = "has" if verb == "have" else f"{verb}s"
+    return f"{_count(tensors)} {of_one if len(tensors) == 1 else verb}"
 
 
 def _names(tensors: Tensors) -> tuple[str, ...]:

@@ -160,6 +160,20 @@ def test_units_that_died_are_not_said_to_have_a_small_gradient() -> None:
     assert "mean norm" not in told
 
 
+@pytest.mark.parametrize(
+    ("used", "held", "said"),
+    [
+        (0, True, "1 tensor takes no part in the loss"),
+        (1, False, "1 tensor has a gradient and no group of the optimizer"),
+    ],
+)
+def test_a_sentence_on_one_tensor(used: int, held: bool, said: str) -> None:
+    toy = Toy(ones())
+    optimizer = AdamW([toy.fine, toy.odd] if held else [toy.fine], lr=1e-2)
+    diagnosis = learn(toy, optimizer, lambda t, _: fine(t) + (t.odd.sum() if used else 0))
+    assert any(one.sentence.startswith(said) for one in advise(diagnosis))
+
+
 @pytest.mark.parametrize("to_none", [True, False])
 @pytest.mark.parametrize(
     ("factor", "verdict"), [(1.0, "intermittent"), (1e-6, "low"), (1e-8, "vanishing")]
