@@ -37,7 +37,8 @@ def left_out(study: Noted) -> str:
     free = f"; {inside} more lie inside of parts that looked free" if inside else ""
     enough = ""
     if study.needed:
-        most = "At most" if "pass" in study.needed else "About"  # time is not known beforehand
+        # Time is not known beforehand: the machine may be busier the next time.
+        most = "At most" if "pass" in study.needed else "At this run's speed, about"
         enough = (
             f" {most} {study.needed} would be enough for all: the same command with --budget "
             f"{shlex.quote(study.needed)} goes on from here."

@@ -301,8 +301,8 @@ def test_what_was_not_reached_is_told_by_kind_with_the_budget_for_it() -> None:
     assert told == (
         "The budget of 10m on 40 of 100 images did not reach 13 cuts: 3 blocks and 1 other part of "
         "backbone; 1 layer at the top; 8 heads of decoder; 1 more lie inside of parts that looked "
-        "free. About 7m would be enough for all: the same command with --budget 7m goes on from "
-        "here."
+        "free. At this run's speed, about 7m would be enough for all: the same command with "
+        "--budget 7m goes on from here."
     )
     assert left_out(findings({}, parts[:1]).study) == ""
     told = left_out(findings({}, parts, needed="5,000 image passes").study)
