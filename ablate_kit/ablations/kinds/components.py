@@ -20,7 +20,8 @@ class Component(Kind):
 
     def make(self, source: KindContext) -> list[Ablation]:
         names = dict.fromkeys(name for one in listed(self.pattern) for name in source.floating(one))
-        return [component(names, self.name or file_name("+".join(listed(self.pattern))))]
+        label = self.name or file_name("+".join(listed(self.pattern)))
+        return [component(names, label, shapes=source.checkpoint.shapes)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,4 +33,7 @@ class Modules(Kind):
 
     def make(self, source: KindContext) -> list[Ablation]:
         found = source.modules(self.pattern)
-        return [component(names, module, of_module(module)) for module, names in found.items()]
+        shapes = source.checkpoint.shapes
+        return [
+            component(names, one, of_module(one), shapes=shapes) for one, names in found.items()
+        ]

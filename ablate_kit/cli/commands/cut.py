@@ -105,7 +105,7 @@ def component(
     with copies.open(checkpoint) as opened:
         names = dict.fromkeys(n for pattern in patterns for n in floating_names(opened, pattern))
         once = _once(names, opened, copies.as_json)
-        copies.write_to(opened, {output: component_rule(once, output.stem)})
+        copies.write_to(opened, {output: component_rule(once, output.stem, shapes=opened.shapes)})
 
 
 def layers(

@@ -89,20 +89,32 @@ def test_names_of_code(place: str, message: str) -> None:
         framework(place)
 
 
-def test_a_cut_that_makes_nan_is_told(shown: tuple[Path, Path]) -> None:
-    """Weight normalization divides by the norm, which is zero then."""
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize(
+    ("normed", "direction"),
+    [
+        ("nn.utils.parametrizations.weight_norm", "head.parametrizations.weight.original1"),
+        ("nn.utils.weight_norm", "head.weight_v"),
+    ],
+)
+def test_a_layer_with_weight_normalization_is_set_to_zero(
+    shown: tuple[Path, Path], normed: str, direction: str
+) -> None:
+    """It divides its direction by the norm: at zero, that is NaN, which is told."""
     code, weights = shown
     layer = "nn.Conv2d(32, 4 + len(NAMES), 1)"
-    normed = f"nn.utils.parametrizations.weight_norm({layer})"
     text = code.read_text()
     assert layer in text
-    code.write_text(text.replace(layer, normed))
+    code.write_text(text.replace(layer, f"{normed}({layer})"))
     torch.save(runpy.run_path(str(code))["MyNet"]().state_dict(), weights)
     model = ak.load(weights, model=f"python:{code}:build")
-    cuts = model.modules("head") + model.modules("backbone.0")
-    result = ak.sweep(model, ak.shapes(limit=2), cuts, resamples=0)
+    (whole,) = model.modules("head")
+    with model.without(whole) as module, torch.no_grad():
+        assert not module(torch.ones(1, 3, 64, 64)).any()
+    (nan,) = model.ablations("component", pattern=direction)
+    result = ak.sweep(model, ak.shapes(limit=2), [whole, nan], resamples=0)
     (note,) = (one for one in result.notes if "NaN" in one)
-    assert note.startswith("head gives NaN or infinite numbers in place of all boxes")
+    assert note.startswith(f"{nan.name} gives NaN or infinite numbers in place of all boxes")
 
 
 def test_names_that_differ(shown: tuple[Path, Path]) -> None:
