@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.kind import Kind, KindContext, Naturals
+from ablate_kit.ablations.kinds.zeros import zeroed
 from ablate_kit.ablations.name_patterns import select
 from ablate_kit.anatomy.anatomy import Anatomy
 from ablate_kit.errors import UserError
@@ -52,7 +52,7 @@ class Levels(Kind):
             Ablation(
                 f"{base}.{level}",
                 "levels",
-                tuple(Edit(name) for name in found[level]),
+                tuple(zeroed(found[level], source.checkpoint.shapes)),
                 factors={"target": base, "level": level},
             )
             for level in (sorted(found) if self.levels is None else dict.fromkeys(self.levels))

@@ -10,6 +10,7 @@ from ablate_kit.ablations.attention import TensorLike, attentions
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.kind import Kind, KindContext
+from ablate_kit.ablations.kinds.zeros import zeroed
 from ablate_kit.ablations.name_patterns import spans
 from ablate_kit.anatomy.anatomy import Anatomy
 from ablate_kit.errors import UserError, did_you_mean
@@ -67,10 +68,12 @@ def _removal(
         for attention in attentions(own, heads=1, anatomy=anatomy)
         if attention.samples_without_projection
     ]
-    for name in names:
-        # Offsets only leave the map if what scales them stays as it is.
-        if not any(name.startswith(f"{attention.prefix}.") for attention in sampling):
-            yield Edit(name)
+    # Offsets only leave the map if what scales them stays as it is.
+    stays = tuple(f"{attention.prefix}." for attention in sampling)
+    yield from zeroed(
+        (name for name in names if not name.startswith(stays)),
+        {name: tensors[name].shape for name in names},
+    )
     for attention in sampling:
         yield from attention.remove([0])
 

@@ -1,7 +1,7 @@
 """Whole tensors that become zero. It imports little, so that ``ablate component`` starts fast."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from ablate_kit.ablations.ablation import Ablation
@@ -21,11 +21,16 @@ def component(
     *,
     shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> Ablation:
+    """These tensors become zero."""
+    edits = tuple(zeroed(tensors, shapes))
+    return Ablation(label, "component", edits, factors=factors or {"target": label})
+
+
+def zeroed(tensors: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Edit]:
     """Every element of these tensors becomes zero; but for directions of weights whose magnitude is
     among them and makes the weights zero: at zero, these would be NaN."""
     names = dict.fromkeys(tensors)
-    edits = tuple(Edit(name) for name in names if not names.keys() & _magnitudes(name, shapes))
-    return Ablation(label, "component", edits, factors=factors or {"target": label})
+    return (Edit(name) for name in names if not names.keys() & _magnitudes(name, shapes))
 
 
 def _magnitudes(name: str, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:

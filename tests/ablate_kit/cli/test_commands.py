@@ -299,3 +299,16 @@ def test_integers_are_left_and_never_all_that_is_cut(run: Run, refuse: Run, tmp_
     (units,) = (tmp_path / "u").glob("*.pth")
     assert changed(base, target) == {"bn.weight": 10}
     assert changed(base, units) == {"bn.weight": 5}
+
+
+def test_a_part_with_weight_normalization_keeps_its_direction(run: Run, tmp_path: Path) -> None:
+    """Which is divided by its norm; the magnitude at zero makes the weight zero."""
+    base, own = tmp_path / "base.pth", "layers.0.ffn"
+    tensors = {"weight_g": torch.ones(4, 1), "weight_v": torch.ones(4, 3), "bias": torch.ones(4)}
+    torch.save({f"{own}.{name}": tensor for name, tensor in tensors.items()}, base)
+    run("component", base, own, "-o", tmp_path / "a.pth")
+    run("layers", base, "--base", "layers", "--part", "ffn", "-o", tmp_path / "layers")
+    for path in (tmp_path / "a.pth", *(tmp_path / "layers").glob("*.pth")):
+        assert changed(base, path) == {f"{own}.weight_g": 4, f"{own}.bias": 4}
+    run("component", base, f"{own}.weight_v", "-o", tmp_path / "b.pth")
+    assert changed(base, tmp_path / "b.pth") == {f"{own}.weight_v": 12}
