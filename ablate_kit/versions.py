@@ -14,9 +14,11 @@ _PACKAGES = {"numpy": "numpy", "scipy": "scipy", "PIL": "pillow", "torch": "torc
 def versions_here(also: Iterable[str] = ()) -> dict[str, str]:
     """Of this package, Python, and the packages at work: those that every run imports, if this
     process has, and those that a run has ``also`` used. What else it imported made no number."""
-    loaded = [package for name, package in _PACKAGES.items() if name in sys.modules]
     found = {"ablate_kit": __version__, "python": platform.python_version()}
-    for package in (*loaded, *also):
+    for name, package in _PACKAGES.items():
+        if name in sys.modules:  # which says for what torch was built, as its metadata need not
+            found[package] = str(sys.modules[name].__version__)
+    for package in also:
         with suppress(metadata.PackageNotFoundError):  # a folder of its source on the path
             found[package] = metadata.version(package)
     return found
