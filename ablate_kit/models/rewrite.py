@@ -44,6 +44,7 @@ from ablate_kit.models.frameworks.hybrid_adapter import (
 )
 from ablate_kit.models.notebook_conversion import Conversion, converted
 from ablate_kit.models.number_types import check_number_types
+from ablate_kit.plural import counted
 from detector.checkpoint import layout_of, save_to, weights_metadata
 from detector.disk.atomic import new_file, new_text
 from detector.disk.safetensors_head import TensorLayout, safetensors_head
@@ -106,7 +107,7 @@ def grafted(
     if found.mismatched and not skip_mismatched:
         name, (ours, theirs) = next(iter(found.mismatched.items()))
         raise UserError(
-            f'{len(found.mismatched)} tensors of {source} have another shape: "{name}" is '
+            f'{counted(len(found.mismatched), "tensor")} of another shape in {source}: "{name}" is '
             f"{theirs} there and {ours} here; give --skip-mismatched to leave them out"
         )
     if not found.loaded:

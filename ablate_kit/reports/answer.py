@@ -134,7 +134,7 @@ def too_few_for_ap(evaluation: Evaluation) -> str:
 def images_and_objects(evaluation: Evaluation) -> str:
     """How many there are, before all numbers of them."""
     counts = evaluation.counts
-    clustered = f" in {counts['clusters']:,} clusters" if "clusters" in counts else ""
+    clustered = f" in {counted(counts['clusters'], 'cluster')}" if "clusters" in counts else ""
     seen = counted(counts["images"], "image")
     return f"{seen}{clustered}, {counted(counts['ground_truths'], 'object')}"
 

@@ -29,6 +29,7 @@ from ablate_kit.models.classes import unlearned_classes
 from ablate_kit.models.detect import detect_all
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.training_evaluator import evaluator
+from ablate_kit.plural import counted
 from ablate_kit.retraining.retrain_recipe import Run
 from ablate_kit.retraining.run_data import RunData
 from detector.disk.atomic import new_text
@@ -227,8 +228,8 @@ def _matched(model: HybridDetector, run: Run, given: Checkpoint) -> Graft:
     if done.mismatched:
         name, (here, there) = next(iter(done.mismatched.items()))
         raise UserError(
-            f"arm {run.arm}: {len(done.mismatched)} tensors of {run.pretrained} have another "
-            f'shape: "{name}" is {there} there and {here} here'
+            f"arm {run.arm}: {counted(len(done.mismatched), 'tensor')} of another shape in "
+            f'{run.pretrained}: "{name}" is {there} there and {here} here'
         )
     return done
 

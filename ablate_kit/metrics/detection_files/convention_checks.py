@@ -10,6 +10,7 @@ from ablate_kit.metrics.column_checks import LARGEST
 from ablate_kit.metrics.detection_files.image_names import SEVERAL
 from ablate_kit.metrics.detection_files.raw_rows import Raw
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.plural import counted
 
 Flags = NDArray[np.bool_]
 
@@ -40,7 +41,7 @@ def usable(raw: Raw, truth: GroundTruth, *, skip_bad: bool) -> tuple[Flags, list
         if not skip_bad:
             many = f" ({len(rows):,} such rows)" if len(rows) > 1 else ""
             raise UserError(f"{place}: {problem}{many}; --skip-bad leaves them out")
-        notes.append(f"{len(rows):,} rows left out, first {place}: {problem}")
+        notes.append(f"{counted(len(rows), 'row')} left out, first {place}: {problem}")
     return keep, notes
 
 

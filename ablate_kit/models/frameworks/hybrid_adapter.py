@@ -10,6 +10,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.number_types import check_number_types
+from ablate_kit.plural import counted
 from detector.config import HybridConfig
 from detector.data.augmentation.letterbox import GRAY, MEAN_COLOR, letterbox, normalize
 from detector.data.dataset import Pixels
@@ -116,7 +117,8 @@ def _check(checkpoint: Checkpoint, module: HybridDetector, live: Mapping[str, st
     missing = expected.keys() - set(live.values())
     if missing:
         raise UserError(
-            f'{checkpoint.path} lacks {len(missing)} tensors of the model, such as "{min(missing)}"'
+            f"{checkpoint.path} lacks {counted(len(missing), 'tensor')} of the model, such as "
+            f'"{min(missing)}"'
         )
 
 

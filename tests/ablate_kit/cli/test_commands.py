@@ -151,7 +151,7 @@ def test_graft(run: Run, refuse: Run, hybrid: Path, tmp_path: Path) -> None:
     said = refuse(
         "graft", tmp_path / "wide.safetensors", "--from", hybrid, "-o", tmp_path / "c.safetensors"
     )
-    assert "have another shape" in said
+    assert "of another shape in" in said
     assert "give --skip-mismatched" in said
     assert not (tmp_path / "c.safetensors").exists()
     printed = run("graft", tmp_path / "wide.safetensors", "--from", hybrid, "--skip-mismatched",

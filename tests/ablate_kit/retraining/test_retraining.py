@@ -273,7 +273,7 @@ def test_pretrained_files_that_do_not_fit_are_refused_before_anything_is_trained
     smaller = runs[0].recipe.config(["a"]).replace(d_model=16)
     save_hybrid(given, HybridDetector(smaller), ["a"])
     _, runs = load_retraining(tmp_path / "study.yaml")
-    with pytest.raises(UserError, match=r"^arm pretrained: \d+ tensors of .* have another shape"):
+    with pytest.raises(UserError, match=r"^arm pretrained: \d+ tensors of another shape in"):
         retrain_all(runs, tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None)
     assert not (tmp_path / "out").exists()
 
