@@ -150,6 +150,27 @@ class Scoring(Toy):
         ]
 
 
+def together_and_alone(
+    kind: Callable[[], nn.Module], sizes: Sequence[int]
+) -> tuple[list[list[str]], list[tuple[Any, Any]]]:
+    """The notes of both ways, and each batch's results; of batches of so many images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        toy = Scoring(kind())
+        batches = [[toy.prepare(torch.randn(1, 5, 6)) for _ in range(size)] for size in sizes]
+    variants = [
+        Variant.of(Ablation(f"c{i}", "x", (Edit("last.weight", Blocks(1, ((i, i + 1),))),)))
+        for i in range(4)
+    ]
+    notes, rows = [], []
+    for fuse in (True, False):
+        with VariantExecutor(toy, fuse=fuse) as executor:
+            rows.append([executor.run(batch, variants) for batch in batches])
+            notes.append(executor.notes)
+    pairs = [pair for batch in zip(*rows, strict=True) for pair in zip(*batch, strict=True)]
+    return notes, pairs
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -160,24 +181,11 @@ class Scoring(Toy):
 def test_a_model_that_cannot_have_them_together_runs_them_one_by_one(
     kind: Callable[[], nn.Module], reason: str
 ) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        toy = Scoring(kind())
-        images = [toy.prepare(torch.randn(1, 5, 6)) for _ in range(4)]
-    variants = [
-        Variant.of(Ablation(f"c{i}", "x", (Edit("last.weight", Blocks(1, ((i, i + 1),))),)))
-        for i in range(4)
-    ]
-    rows = []
-    for fuse in (True, False):
-        with VariantExecutor(toy, fuse=fuse) as executor:
-            rows.append([executor.run(images[i : i + 2], variants) for i in (0, 2)])
-        if fuse:
-            assert len(executor.notes) == 1
-            assert executor.notes[0].startswith(f"c0 and 3 more are not run side by side: {reason}")
-    for one, other in zip(*rows, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert all(np.array_equal(x.scores, y.scores) for x, y in zip(a, b, strict=True))
+    (notes, _), pairs = together_and_alone(kind, (2, 2))
+    (note,) = notes
+    assert note.startswith(f"c0 and 3 more are not run side by side: {reason}")
+    for one, other in pairs:
+        assert all(np.array_equal(x.scores, y.scores) for x, y in zip(one, other, strict=True))
 
 
 def test_little_memory_parts_them(folders: Callable[[str], Path]) -> None:
@@ -215,20 +223,6 @@ class Asking(nn.Module):
 @pytest.mark.parametrize("first", [5, 3])
 def test_what_is_as_long_as_a_batch_is_not_taken_for_its_images(first: int) -> None:
     """Here the queries, in a batch of three."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        toy = Scoring(Asking())
-        images = [toy.prepare(torch.randn(1, 5, 6)) for _ in range(8)]
-    variants = [
-        Variant.of(Ablation(f"c{i}", "x", (Edit("last.weight", Blocks(1, ((i, i + 1),))),)))
-        for i in range(4)
-    ]
-    rows = []
-    for fuse in (True, False):
-        with VariantExecutor(toy, fuse=fuse) as executor:
-            batches = images[:first], images[first:]
-            rows.append([executor.run(batch, variants) for batch in batches])
-        assert executor.notes == ([RAN] if fuse else [])
-    for one, other in zip(*rows, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert disagreement(a, b) < 1e-5
+    notes, pairs = together_and_alone(Asking, (first, 8 - first))
+    assert notes == [[RAN], []]
+    assert all(disagreement(one, other) < 1e-5 for one, other in pairs)
