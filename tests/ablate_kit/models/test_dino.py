@@ -253,12 +253,8 @@ def test_a_head_is_removed_exactly(request: pytest.FixtureRequest, backbone: str
         for one in found:
             if one.heads == 1:  # which is all of it
                 continue
-            projection: Any = adapter.module.get_submodule(
-                (one.output or "").removesuffix(".weight")
-                if one.prefix == ""
-                else f"{one.prefix}.{(one.output or '').removesuffix('.weight')}"
-            )
-
+            (output,) = map(one.name_of, one.outputs)
+            projection: Any = adapter.module.get_submodule(output.removesuffix(".weight"))
             width = projection.in_features // one.heads
 
             def silent(
@@ -277,7 +273,7 @@ def test_a_head_is_removed_exactly(request: pytest.FixtureRequest, backbone: str
             with torch.no_grad():
                 projection.weight.copy_(weight)
             (edit,) = one.remove([1])
-            assert edit.tensor == f"{one.prefix}.{one.output}"
+            assert edit.tensor == output
             assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(cut, silenced, strict=True))
             moved, rounding = ((cut[0] - other[0]).abs().max() for other in (before, silenced))
             assert moved > 10 * rounding
