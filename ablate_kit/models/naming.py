@@ -37,8 +37,9 @@ def names_of(paths: Iterable[Path], what: str) -> list[str]:
     Raises:
         UserError: one of the inputs, which are called ``what``, is given twice.
     """
-    given = [_absolute(path) for path in paths]
-    twice = next((path for i, path in enumerate(given) if path in given[:i]), None)
+    as_given = list(paths)
+    given = [_absolute(path) for path in as_given]
+    twice = next((as_given[i] for i, path in enumerate(given) if path in given[:i]), None)
     if twice:
         raise UserError(f"{what} is given twice: {twice}")
     deepest = max(len(path.parts) for path in given)

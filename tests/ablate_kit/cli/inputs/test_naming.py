@@ -37,6 +37,8 @@ def test_names_get_as_many_folders_as_they_need(tmp_path: Path) -> None:
     assert named("v1.5", "best") == ["v1.5", "best"]
     with pytest.raises(UserError, match="a file is given twice: "):
         named("run.json", "v1.5/../run.json")
+    with pytest.raises(UserError, match=r"^a checkpoint is given twice: builtin:shapes_tiny$"):
+        names_of([Path("builtin:shapes_tiny")] * 2, "a checkpoint")
 
 
 def test_eval_score_and_predict_call_the_same_file_the_same(run, hybrid, tmp_path) -> None:
