@@ -14,6 +14,7 @@ from ablate_kit.ablations.name_patterns import select
 from ablate_kit.anatomy import head_counts
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.layouts import Layout, attention_modules, full_name, tensors_of
+from ablate_kit.anatomy.projections import by_projections
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.checkpoints.quantized import not_cut
 from ablate_kit.errors import UserError, did_you_mean
@@ -172,7 +173,7 @@ def attentions(
     config = config or {}
     scheme = scheme_of(tensors)
     found = []
-    for prefix, layout in attention_modules(tensors, anatomy.layouts):
+    for prefix, layout in _modules(tensors, anatomy):
         own = tensors_of(prefix, layout, tensors)
         saved = _of_saved(prefix, own, modules) if modules else {}
         counts = head_counts.of_tensors(own)
@@ -184,6 +185,17 @@ def attentions(
         clamped = config.get("decoder_method") == "discrete"
         found.append(Attention(prefix, layout, own, counts, clamped))
     return found
+
+
+def _modules(tensors: Mapping[str, TensorLike], anatomy: Anatomy) -> list[tuple[str, Layout]]:
+    """By the names that are known, and by what projections of other names have in common."""
+    known = list(attention_modules(tensors, anatomy.layouts))
+    taken = {full_name(prefix, name) for prefix, layout in known for name in layout.required}
+    for prefix, layout in by_projections(tensors):
+        if taken.isdisjoint(full_name(prefix, name) for name in layout.required):
+            known.append((prefix, layout))
+    order = {name: i for i, name in enumerate(tensors)}
+    return sorted(known, key=lambda one: order[full_name(one[0], one[1].required[0])])
 
 
 def _of_saved(

@@ -53,6 +53,7 @@ def with_hooks(
 
 def hook_projection_input(module: nn.Module, weight: str, change: InputHook) -> RemovableHandle:
     """Shows ``change`` what comes into a projection, (B, ..., C); what it returns goes on instead.
+    Of a convolution's map, (B, C, H, W), the channels are moved to the end for that.
 
     ``weight`` is the projection's weight in ``module.state_dict()``. PyTorch's own attention does
     not call its output projection: there the attention runs a second time without it.
@@ -66,7 +67,8 @@ def hook_projection_input(module: nn.Module, weight: str, change: InputHook) -> 
             ),
             with_kwargs=True,
         )
-    return owner.register_forward_pre_hook(lambda _, args: _changed(args, change))
+    channel = 1 if owner.get_parameter("weight").dim() > 2 else -1
+    return owner.register_forward_pre_hook(lambda _, args: _changed(args, change, channel))
 
 
 def hooked_module(module: nn.Module, weight: str) -> nn.Module | None:
@@ -75,9 +77,9 @@ def hooked_module(module: nn.Module, weight: str) -> nn.Module | None:
     return parent if isinstance(parent, nn.MultiheadAttention) else None
 
 
-def _changed(args: tuple[Any, ...], change: InputHook) -> tuple[Any, ...] | None:
-    changed = change(args[0])
-    return None if changed is None else (changed, *args[1:])
+def _changed(args: tuple[Any, ...], change: InputHook, channel: int) -> tuple[Any, ...] | None:
+    changed = change(args[0].movedim(channel, -1))
+    return None if changed is None else (changed.movedim(-1, channel), *args[1:])
 
 
 def _reprojected(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 if TYPE_CHECKING:
     from torch import nn
 
-GENERIC = ("num_attention_heads", "num_heads", "heads", "nheads")
+GENERIC = ("num_attention_heads", "num_heads", "heads", "nheads", "n_heads", "nhead", "n_head")
 _BACKBONES = ("backbone", "text_backbone")
 # Of Grounding DINO; the first is no part of its text backbone.
 _HALVED = ("text_enhancer_layer", "fusion_layer")
@@ -20,7 +20,7 @@ _CROSS = ("cross_attn", "encoder_attn")
 # Where a stage's number stands in the names of hierarchical backbones.
 _STAGE = re.compile(r"(?:^|\.)(?:(\d+)\.blocks?\.\d+|block\.(\d+)\.\d+|stages\.(\d+))(?=\.|$)")
 # Attributes that a live attention module may have.
-_ATTRIBUTES = ("num_heads", "n_heads", "num_attention_heads", "attention_heads", "heads", "nhead")
+_ATTRIBUTES = (*GENERIC, "attention_heads")
 
 
 class Shaped(Protocol):
@@ -32,9 +32,10 @@ def of_tensors(tensors: Mapping[str, Shaped]) -> dict[str, int]:
     """By the name of a tensor that has a row or a column per head, their number."""
     found = {}
     for name, tensor in tensors.items():
-        match name.rpartition(".")[2], tuple(tensor.shape):
-            case "relative_position_bias_table", (_, heads):  # Swin, BEiT
-                found[name] = heads
+        own = name.rpartition(".")[2]
+        match own, tuple(tensor.shape):
+            case _, (_, heads) if own.startswith("rel") and own.endswith("bias_table"):
+                found[name] = heads  # relative_position_bias_table of Swin, BEiT
             case "relative_position_bias" | "rpb", (heads, _, _):
                 found[name] = heads
             case "logit_scale", (heads, 1, 1):  # Swin v2
@@ -95,7 +96,7 @@ def of_module(module: object) -> int | None:
 
 
 def _output(module: object) -> int | None:
-    for name in ("o_proj", "out_proj"):
+    for name in ("o_proj", "out_proj", "wo"):
         width = getattr(getattr(module, name, None), "in_features", None)
         if isinstance(width, int):
             return width

@@ -30,6 +30,9 @@ def _separate(query: str, key: str, value: str, output: tuple[str, ...]) -> Layo
 
 LAYOUTS = (
     Layout("packed", ("in_proj_weight",), ("out_proj.weight",)),
+    Layout(  # nn.MultiheadAttention with keys or values of another width
+        "unpacked", ("q_proj_weight", "k_proj_weight", "v_proj_weight"), ("out_proj.weight",)
+    ),
     _separate("q_proj", "k_proj", "v_proj", ("o_proj.weight", "out_proj.weight")),
     # ViT, DINOv2, YOLOS, BEiT; with output.weight LW-DETR's backbone
     _separate(
@@ -86,7 +89,6 @@ LAYOUTS = (
         )
         for start, modules in (("sa", ("self_attn",)), ("ca", ("cross_attn", "encoder_attn")))
     ),
-    Layout("fused", ("qkv.weight",), ("proj.weight",)),
     Layout(
         "deformable",
         ("sampling_offsets.weight", "attention_weights.weight"),

@@ -19,6 +19,7 @@ PER_HEAD = {
 _WHOLE = {
     "conditional": "in conditional attention a head's queries and keys are put together of two "
     "projections",
+    "unpacked": "queries, keys and values are of other widths, which no setting makes",
     "both ways": "all layers that fuse an image with a text are built with as many heads",
 }
 
@@ -98,14 +99,24 @@ def _axes(module: Attention) -> Mapping[str, tuple[int, int]]:
     """For each tensor of the module that heads own parts of: on which axis, and in how many
     stretches that hold all heads one after the other."""
     layout = module.layout
+    if layout.value and module.outputs:
+        given, taken = (
+            module.tensors[name].shape[axis]
+            for name, axis in ((f"{layout.value}.weight", 0), (module.outputs[0], 1))
+        )
+        if given != taken:
+            raise UserError(
+                f"heads of {module.prefix} cannot be taken out: they share keys and values"
+            )
     found: dict[str, tuple[int, int]] = dict.fromkeys(layout.output, (1, 1))
     for name in module.tensors:
         if name.rpartition(".")[2] in PER_HEAD:
             found[name] = PER_HEAD[name.rpartition(".")[2]], 1
-    if layout.name in ("packed", "fused"):
-        weight = layout.required[0]
-        bias = "in_proj_bias" if layout.name == "packed" else "qkv.bias"
-        return found | {weight: (0, 3), bias: (0, 3)}
+    stretches = {"packed": (3,), "fused": (3,), "half fused": (1, 2)}.get(layout.name, ())
+    for weight, count in zip(layout.required, stretches, strict=False):
+        found |= {weight: (0, count), f"{weight.removesuffix('weight')}bias": (0, count)}
+    if stretches:
+        return found
     if layout.name == "separate":
         rows = layout.required[:3]
     elif layout.name == "deformable":

@@ -6,6 +6,7 @@ Zero is a value that a network may never have seen at a place: the last resort, 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
 from typing import Any, Literal
 
@@ -91,9 +92,7 @@ class Cutter:
     def heads(self, part: Part) -> list[Cut]:
         """Each head by itself: its mean, where a bias can hold it."""
         line: Line = {"kind": "heads-mean", "pattern": part.name, "images": self._images}
-        outputs = {name for layout in self._source.anatomy.layouts for name in layout.output}
-        biases = {f"{part.name}.{name.removesuffix('weight')}bias" for name in outputs}
-        if biases & set(part.tensors):
+        if self._biases & set(part.tensors):
             how: How = "mean"
             suffix = "-mean"
         else:
@@ -102,6 +101,15 @@ class Cutter:
             Cut(part.name, how, f"{part.name}-head{head}{suffix}", line, head)
             for head in range(part.heads)
         ]
+
+    @cached_property
+    def _biases(self) -> set[str]:
+        """Of all attentions' output projections."""
+        return {
+            f"{one.name_of(output).removesuffix('weight')}bias"
+            for one in self._source.attentions("**", None)
+            for output in one.outputs
+        }
 
     def live_modules(self, part: Part) -> list[str]:
         """The modules of the running model that hold a part's tensors and no others, the innermost

@@ -102,10 +102,12 @@ class KindContext:
             unsupported=checkpoint.unsupported,
             quantized=checkpoint.quantized,
         )
-        return [one if one.told else self._asked(one) for one in found]
+        # Arguments of a training script tell of networks that they do not name.
+        sure = checkpoint.config is not None or num_heads is not None
+        return [one if one.told and sure else self._asked(one) for one in found]
 
     def _asked(self, attention: Attention) -> Attention:
-        """The same where the file tells no number of heads: the running model may."""
+        """The same where the file tells no number of heads for certain: the running model may."""
         if self.live is None:
             return attention
         live = self.live()
@@ -113,7 +115,7 @@ class KindContext:
         names = [
             name for own in attention.tensors for name in known.get(attention.name_of(own), ())
         ]
-        return replace(attention, told=head_counts.of_live(live.module, names))
+        return replace(attention, told=head_counts.of_live(live.module, names) or attention.told)
 
 
 def floating_names(checkpoint: Checkpoint, pattern: str) -> list[str]:

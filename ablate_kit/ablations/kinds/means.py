@@ -85,7 +85,7 @@ def _outputs(attention: Attention) -> Iterator[_Output]:
 def _held_mean(one: _Output, head: int, checkpoint: Checkpoint) -> Edit:
     """The bias with what the head's mean would have added."""
     stored = checkpoint.read(one.bias)
-    weight, bias = checkpoint.read(one.weight).double(), stored.double()
+    weight, bias = checkpoint.read(one.weight).double().flatten(1), stored.double()
     mean = one.seen.value(one.attention.prefix)
     width = len(mean) // one.attention.head_count()
     own = slice(head * width, (head + 1) * width)

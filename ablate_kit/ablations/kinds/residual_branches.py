@@ -87,9 +87,18 @@ def _scale(module: str, part: str, scales: list[str], anatomy: Anatomy) -> str:
 def _without_attention(attention: Attention) -> tuple[Edit, ...]:
     if not attention.outputs:
         return attention.remove([0])  # of one head, which is all of it
-    biases = [f"{name.removesuffix('weight')}bias" for name in attention.outputs]
-    present = [name for name in biases if name in attention.tensors]
-    return tuple(Edit(attention.name_of(name)) for name in (*attention.outputs, *present))
+    names = list(attention.outputs)
+    for output in attention.outputs:
+        module = output.removesuffix(".weight")
+        names.append(f"{module}.bias")
+        if module.endswith(".0"):  # and what comes after it, such as a norm
+            after = module.removesuffix("0")
+            names += [n for n in attention.tensors if n.startswith(after) and n not in names]
+    return tuple(
+        Edit(attention.name_of(name))
+        for name in names
+        if name in attention.tensors and name.rpartition(".")[2] in ("weight", "bias")
+    )
 
 
 def _leading_back(

@@ -352,6 +352,16 @@ def test_where_the_file_tells_no_heads_the_running_model_is_asked(
     assert (asked.heads, alone.heads, given.heads) == (heads, None, 2)
 
 
+def test_the_running_model_knows_better_than_the_arguments_of_a_script(tmp_path: Path) -> None:
+    model = Model()
+    weights = {f"saved.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": weights, "hyper_parameters": {"n_heads": 16}}, tmp_path / "x.ckpt")
+    with open_checkpoint(tmp_path / "x.ckpt") as checkpoint:
+        for live, heads in ((None, [16, 16, 16]), (lambda: model, [H, 8, 16])):
+            found = KindContext(checkpoint, live=live).attentions("saved", None)
+            assert [one.heads for one in found] == heads
+
+
 def test_patterns_choose_attentions_by_any_of_their_tensors() -> None:
     tensors = {
         f"decoder.{i}.attn.{name}": tensor

@@ -17,6 +17,7 @@ from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.hooks import hook_projection_input
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.means import Channels, HeadsMean
+from ablate_kit.ablations.kinds.resample import HeadsResampled
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.ablations.verify_receipt import verify
@@ -153,6 +154,53 @@ def test_torch_multi_head_attention_too(tmp_path: Path, batch_first: bool) -> No
         wanted = x + module.attn.out_proj(expected)
         with applied(module, found[1]):
             assert (module(x) - wanted).abs().max() < 1e-12
+
+
+class OfMaps(nn.Module):
+    """Attention whose projections are convolutions of 1 x 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_qkv, self.to_out = nn.Conv2d(8, 24, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.to_qkv(x).flatten(2).unflatten(1, (3, 2, 4)).unbind(1)
+        heads = value @ (query.transpose(-1, -2) @ key).softmax(-1).transpose(-1, -2)
+        return self.to_out(heads.reshape(x.shape))
+
+
+def test_heads_of_maps_are_their_mean_and_that_of_another_image(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.ModuleDict({"attn": OfMaps()}).double().eval()
+    module.forward = module["attn"].forward
+    x = torch.rand(2, 8, 3, 4).double()
+    given: list[Tensor] = []
+
+    class Reference:
+        names_of = staticmethod(lambda tensor: [tensor])
+
+        def __init__(self) -> None:
+            self.module = module
+
+        def run(self, images: int | None) -> None:
+            with module["attn"].to_out.register_forward_pre_hook(lambda _, a: given.append(a[0])):
+                module(x)
+
+    torch.save(module.state_dict(), tmp_path / "model.pth")
+    with torch.no_grad(), open_checkpoint(tmp_path / "model.pth") as checkpoint:
+        source = KindContext(checkpoint, Reference)
+        mean, resampled = (
+            kind(pattern="attn", num_heads=2, heads=[1]).make(source)[0]
+            for kind in (HeadsMean, HeadsResampled)
+        )
+        of_mean, of_other = given[0].clone(), given[0].clone()
+        of_mean[:, 4:] = given[0][:, 4:].mean((0, 2, 3), keepdim=True)
+        of_other[:, 4:] = given[0].flip(0)[:, 4:]
+        for ablation, heads in ((mean, of_mean), (resampled, of_other)):
+            wanted = module["attn"].to_out(heads)
+            with applied(module, ablation):
+                assert (module(x) - wanted).abs().max() < 1e-12
+            assert (module(x) - wanted).abs().max() > 1e-4
 
 
 CHANNELS = {
