@@ -74,19 +74,20 @@ def _of_the_run(diagnosis: Diagnosis) -> Iterator[Advice]:
         )
     elif skipped:
         yield Advice(
-            "run", f"{skipped} steps were skipped by the gradient scaler and are not counted.", ()
+            "run", f"The gradient scaler skipped {counted(skipped, 'step')}, not counted here.", ()
         )
 
 
 def _non_finite(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
     first = min(tensors, key=lambda t: t.first_bad or 0)
     together = [t for t in tensors if t.first_bad == first.first_bad]
+    of_them = f", {len(together)} of them first" if len(tensors) > 1 else ""
     biggest = max((t.grad_norm_max or 0.0 for t in tensors), default=0.0)
     yield (
-        f"{_count(tensors)} became NaN or infinite, {len(together)} of them first, at step "
-        f"{first.first_bad}: {few(_names(together))}. The largest finite gradient norm among them "
-        f"was {biggest:.1e}. Look there for a division, logarithm or square root near zero; lower "
-        "the learning rate or clip gradients; in half precision use a gradient scaler.",
+        f"{_count(tensors)} became NaN or infinite{of_them}, at step {first.first_bad}: "
+        f"{few(_names(together))}. The largest finite gradient norm among them was {biggest:.1e}. "
+        "Look there for a division, logarithm or square root near zero; lower the learning rate or "
+        "clip gradients; in half precision use a gradient scaler.",
         tensors,
     )
 
@@ -98,7 +99,7 @@ def _no_update(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
             continue
         yield (
             f"{_does(some, 'get')} a gradient without moving: {few(_names(some))} "
-            f"({some[0].why}). The step is smaller than the spacing of the weights' numbers, or "
+            f"({_why(some)}). The step is smaller than the spacing of the weights' numbers, or "
             "the optimizer is not given them as they are used: raise their learning rate or keep "
             "the weights in float32.",
             some,
@@ -131,7 +132,7 @@ def _never(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
         some = [t for t in tensors if t.why.startswith(cause)]
         if some:
             does = f"{_does(some, verb)} {means}"
-            yield f"{does} ({some[0].why}): {few(_names(some))}. {try_this}", some
+            yield f"{does} ({_why(some)}): {few(_names(some))}. {try_this}", some
 
 
 def _constants(diagnosis: Diagnosis) -> Iterator[Advice]:
@@ -172,12 +173,12 @@ def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
         for some in _by(tensors, lambda t: region(t.name, 1)):
             ratios = [t.update_ratio or 0.0 for t in some]
             share = min(getattr(t, word) for t in some)  # a mean may be that of a few large ones
-            steps = "all steps" if share > 0.9995 else f"at least {share:.0%} of the steps"
+            steps = "all steps" if share == 1 else f"at least {int(100 * share)}% of the steps"
             if any(t.nonzero < t.steps for t in some):
                 steps += " with a gradient"
             then = (
-                "Adam's steps do not depend on the gradient's size and still move them by at least "
-                f"{min(ratios):.0e} of their norm a step, be it signal or noise."
+                "Adam's steps do not depend on the gradient's size and still move them, least of "
+                f"all by {min(ratios):.0e} of the norm a step, be it signal or noise."
                 if min(ratios) > SLOW
                 else f"The smallest step is {min(ratios):.0e} of the weights' norm."
             )
@@ -267,7 +268,8 @@ def _high(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
     then = (
         f"Its steps are {ratio:.0e} of the weights' norm in {fast.name}: lower its learning rate."
         if ratio > FAST
-        else f"Steps are at most {ratio:.0e} of the weights' norm on average: no cause for alarm."
+        else f"The largest steps are {ratio:.0e} of the weights' norm on average: no cause for "
+        "alarm."
     )
     yield (
         f"The gradient norm of {_count(tensors)} is often above the limit: {few(_names(tensors))}. "
@@ -359,14 +361,17 @@ def _of_terms(attribution: Attribution) -> Iterator[Advice]:
     for term, tensors in attribution.sole().items():
         names = [name for name, _ in tensors]
         least = min(share for _, share in tensors)
-        share = "all" if least > 0.9995 else f"{least:.1%} or more"
+        share = "all" if least == 1 else f"{int(1000 * least) / 10:g}% or more"
+        only = "only" if least == 1 else "almost only"
+        these, their, they = f"these {len(names)} tensors learn", "their", "they stay as they are"
+        if len(names) == 1:
+            these, their, they = "this tensor learns", "its", "it stays as it is"
         largest = float(attribution.norms[attribution.terms.index(term)].max())
         yield Advice(
             "loss terms",
-            f"{few(names)}: these {len(names)} tensors learn only through the loss term {term!r} "
-            f"({share} of their gradient at step {attribution.step}; its largest norm "
-            f"is {largest:.1e}). Without that term, or with a small factor before it, they stay as "
-            "they are.",
+            f"{few(names)}: {these} {only} through the loss term {term!r} "
+            f"({share} of {their} gradient at step {attribution.step}; the term's largest norm is "
+            f"{largest:.1e}). Without that term, or with a small factor before it, {they}.",
             tuple(names),
         )
 
@@ -433,6 +438,13 @@ def _count(tensors: Tensors, noun: str = "tensor", several: str = "") -> str:
 def _does(tensors: Tensors, verb: str) -> str:
     of_one = "has" if verb == "have" else f"{verb}s"
     return f"{_count(tensors)} {of_one if len(tensors) == 1 else verb}"
+
+
+def _why(tensors: Tensors) -> str:
+    """The reason that they have, or that of the first of them."""
+    first = tensors[0]
+    alone = len({t.why for t in tensors}) > 1
+    return f"{first.name}: {first.why}" if alone else first.why
 
 
 def _names(tensors: Tensors) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from ablate_kit.gradients.diagnose import (
 )
 from ablate_kit.gradients.diagnose import HEALTHY as SOUND
 from ablate_kit.gradients.parameter_names import region
+from ablate_kit.plural import counted
 from ablate_kit.reports.table import Table, number, shape_text
 
 TOP = 10  # healthy tensors that the summary lists
@@ -54,9 +55,11 @@ def summary(report: GradientReport) -> str:
     """Modules, critical findings, advice, and the healthy tensors that changed most."""
     diagnosis = report.diagnosis
     counts = diagnosis.counts()
-    elements = sum(tensor.elements for tensor in diagnosis.tensors)
+    sizes = diagnosis.measured.elements
+    told = [*(tensor.name for tensor in diagnosis.tensors), *report.unmeasured()]
     lines = [
-        f"{elements:,} elements in {len(diagnosis.tensors)} tensors, {diagnosis.steps} steps: "
+        f"{counted(sum(sizes[name] for name in told), 'element')} in "
+        f"{counted(len(told), 'tensor')}, {counted(diagnosis.steps, 'step')}: "
         + ", ".join(f"{count} {_words(verdict)}" for verdict, count in counts.items()),
         "",
         module_table(report).text(),
@@ -65,13 +68,13 @@ def summary(report: GradientReport) -> str:
     critical = [t for t in diagnosis.tensors if t.verdict in CRITICAL]
     grave = [t for t in critical if t.name not in harmless]
     if grave:
-        lines += ["", f"critical issues: {len(grave)} tensors"]
+        lines += ["", f"critical issues: {counted(len(grave), 'tensor')}"]
     for verdict in CRITICAL:
         names = [one.name for one in grave if one.verdict == verdict]
         if names:
             lines.append(f"  {_words(verdict)} ({len(names)}): {few(names)}")
     if spared := [one.name for one in critical if one.name in harmless]:
-        lines += ["", f"harmless by construction: {len(spared)} tensors: {few(spared)}"]
+        lines += ["", f"harmless by construction: {counted(len(spared), 'tensor')}: {few(spared)}"]
     if report.advice:
         lines += ["", "advice:"]
         lines += [f"  * {one.sentence}" for one in report.advice]
@@ -83,7 +86,9 @@ def summary(report: GradientReport) -> str:
             for t in top
         ]
         header = ("tensor", "updates", "gradient", "mean change")
-        title = f"healthy: {len(healthy)} tensors; those that changed most"
+        title = f"healthy: {counted(len(healthy), 'tensor')}"
+        if len(healthy) > 1:
+            title += "; those that changed most"
         lines += ["", Table(title, header, tuple(rows), ("tensor",)).text()]
     if diagnosis.measured.notebook is not None:
         lines += ["", notebook_table(diagnosis).text()]

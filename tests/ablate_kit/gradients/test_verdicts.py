@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ablate_kit.gradients.advice import advise
+from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
-from ablate_kit.reports.gradient_reports.gradients_text import GradientReport, details
+from ablate_kit.reports.gradient_reports.gradients_text import GradientReport, details, summary
 
 STEPS = 30
 Loss = Callable[["Toy", int], Tensor]
@@ -172,6 +174,53 @@ def test_a_sentence_on_one_tensor(used: int, held: bool, said: str) -> None:
     optimizer = AdamW([toy.fine, toy.odd] if held else [toy.fine], lr=1e-2)
     diagnosis = learn(toy, optimizer, lambda t, _: fine(t) + (t.odd.sum() if used else 0))
     assert any(one.sentence.startswith(said) for one in advise(diagnosis))
+
+
+def test_a_reason_that_tensors_do_not_share_is_said_to_be_of_one() -> None:
+    model = nn.ParameterDict({name: ones() for name in ("learns", "odd", "other")})
+
+    def told(*terms: str) -> str:
+        def loss(_: object, step: int) -> Tensor:
+            return sum((model[one].square().sum() for one in terms), start=torch.zeros(()))
+
+        diagnosis = learn(model, AdamW([model["learns"]], lr=1e-2), loss, steps=1)
+        (found,) = (one.sentence for one in advise(diagnosis) if "no group" in one.sentence)
+        return found
+
+    assert "group of the optimizer (it is in no group" in told("learns", "odd")
+    model["odd"].grad = None
+    model["other"].data *= 2
+    assert "group of the optimizer (odd: it is in no group" in told("learns", "odd", "other")
+
+
+def test_a_share_that_is_not_all_is_not_rounded_up_to_all() -> None:
+    toy = Toy(ones())
+    diagnosis = learn(
+        toy,
+        AdamW(toy.parameters(), lr=1e-2),
+        lambda toy, step: fine(toy) + (1e-6 if step else 1.0) * toy.odd.sum(),
+        steps=250,
+    )
+    (told,) = (one.sentence for one in advise(diagnosis) if one.verdict == "low")
+    assert "is low in at least 99% of the steps" in told  # of 99.6
+    norms = np.array([[2.0, 1.0], [0.0, 0.0012]])
+    found = Attribution(3, ("boxes", "classes"), ("fine", "odd"), norms)
+    (told,) = (one.sentence for one in advise(diagnosis, found) if one.verdict == "loss terms")
+    assert "learn almost only through the loss term 'boxes' (99.8% or more of" in told
+    found = Attribution(3, ("boxes", "classes"), ("fine", "odd"), norms * [1, 0])
+    (told,) = (one.sentence for one in advise(diagnosis, found) if one.verdict == "loss terms")
+    assert "fine: this tensor learns only through the loss term 'boxes' (all of its" in told
+
+
+def test_frozen_tensors_and_one_of_a_kind_are_counted_in_the_summary() -> None:
+    toy = Toy(ones())
+    toy.odd.requires_grad_(False)
+    report = GradientReport(
+        {}, learn(toy, AdamW([toy.fine], lr=1e-2), lambda toy, _: fine(toy)), []
+    )
+    told = summary(report)
+    assert told.startswith("10 elements in 2 tensors, 30 steps: 1 healthy, 1 frozen\n")
+    assert "healthy: 1 tensor\n" in told
 
 
 @pytest.mark.parametrize("to_none", [True, False])
