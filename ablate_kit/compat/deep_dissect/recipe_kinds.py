@@ -2,7 +2,7 @@
 
 To reproduce published numbers. Its "attention heads" are no heads: it zeroes stretches of 32
 columns in single rows of ``in_proj_weight``, which removes none of the heads and disturbs all of
-them (docs/head-ablation.md). To remove a head, use ``heads``.
+them (docs/coming-from-deep-dissect.md). To remove a head, use ``heads``.
 """
 
 import math
