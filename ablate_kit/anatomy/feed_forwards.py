@@ -1,5 +1,6 @@
 """Feed-forward branches: two layers with something elementwise between."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,12 @@ PAIRS = (
     (("gate_proj", "up_proj"), "down_proj"),
     (("w12",), "w3"),  # DINOv2's gated branch
     (("weights_in",), "weights_out"),  # ... as transformers names it
+    (("w1", "w3"), "w2"),  # LLaMA
+    (("w1",), "w2"),
+    (("w_1",), "w_2"),
+    (("c_fc",), "c_proj"),  # GPT, CLIP
+    (("lin1",), "lin2"),
+    (("net.0.proj",), "net.2"),  # diffusers
 )
 
 
@@ -34,6 +41,13 @@ class FeedForward:
 
 def feed_forwards(tensors: Mapping[str, Shaped]) -> Iterator[FeedForward]:
     """All branches among these tensors that are two layers with something elementwise between."""
+    named = list(_named(tensors))
+    yield from named
+    known = {one.last for one in named}
+    yield from (one for one in _numbered(tensors) if one.last not in known)
+
+
+def _named(tensors: Mapping[str, Shaped]) -> Iterator[FeedForward]:
     for name, tensor in tensors.items():
         for first, last in PAIRS:
             end = f"{last}.weight"
@@ -48,3 +62,24 @@ def feed_forwards(tensors: Mapping[str, Shaped]) -> Iterator[FeedForward]:
             gated = rows == {2 * units} and len(before) == 1
             if rows == {units} or gated:
                 yield FeedForward(prefix.removesuffix("."), before, name, units, gated)
+                break
+
+
+def _numbered(tensors: Mapping[str, Shaped]) -> Iterator[FeedForward]:
+    """Two layers of an ``nn.Sequential`` of one's own, such as ``net.1`` and ``net.4``: to more
+    units, and back as the last of all. Other layers of tensors may come before, such as a norm."""
+    lists: dict[str, dict[int, str]] = defaultdict(dict)  # a tensor for each layer
+    for name in tensors:
+        module, _, own = name.rpartition(".")
+        prefix, _, number = module.rpartition(".")
+        if number.isdecimal() and (own == "weight" or int(number) not in lists[prefix]):
+            lists[prefix][int(number)] = name if own == "weight" else ""
+    for prefix, layers in lists.items():
+        weights = [layers[number] for number in sorted(layers)]
+        shapes = [tuple(tensors[name].shape) if name else () for name in weights]
+        if len(shapes) < 2 or any(len(one) > 1 for one in shapes[:-2]):
+            continue
+        into, back = shapes[-2:]
+        to_more = len(into) > 1 and into[0] > into[1] and {*into[2:], *back[2:]} <= {1}
+        if to_more and back[:2] == into[1::-1]:
+            yield FeedForward(prefix, (weights[-2],), weights[-1], back[1], gated=False)

@@ -135,7 +135,7 @@ class _Finder:
         prefixes = [one.prefix for one in known]
         self._attentions = {one.prefix: one for one in known if prefixes.count(one.prefix) == 1}
         pairs = list(feed_forwards(self._tensors))
-        self._feed_forwards = {one.module for one in pairs}
+        self._feed_forwards = {one.module: {*one.first, one.last} for one in pairs}
         self._last_layers = {one.last for one in pairs}
 
     def part(self, node: _Node) -> Part:
@@ -213,7 +213,7 @@ class _Finder:
             return children
         children = [
             self._of(one.name, "feed-forward", list(one.tensors))
-            if one.name in self._feed_forwards
+            if self._is_feed_forward(one)
             else one
             for one in children
         ]
@@ -225,6 +225,11 @@ class _Finder:
         tensors = [name for one in (*pair, last) for name in one.tensors]
         rest = [one for one in children if one is not last and one not in pair]
         return [*rest, self._of(last.name, "feed-forward", tensors)]
+
+    def _is_feed_forward(self, part: Part) -> bool:
+        """Whether it is such a branch, or one with nothing but norms and the like around it."""
+        weights = {name for name in part.tensors if len(self._tensors[name].shape) > 1}
+        return part.name in self._feed_forwards or weights in self._feed_forwards.values()
 
     def _leads_back(self, part: Part) -> bool:
         level = part.name.rpartition(".")[2]

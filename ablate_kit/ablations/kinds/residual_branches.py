@@ -135,7 +135,8 @@ def _leading_back(
     ]
     if len(found) == 1:
         return found[0]
-    return next((name for name in found if _named_last(name, anatomy)), None)
+    last = {one.last for one in feed_forwards(own)}
+    return next((name for name in found if name in last or _named_last(name, anatomy)), None)
 
 
 def _is_layer(name: str, owner: str) -> bool:

@@ -98,6 +98,67 @@ def test_detection_transformers_with_convolutions(
     assert any(how[one.name] == "mean" for one in backbone)
 
 
+class OwnAttention(nn.Module):
+    """Under names that no library has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 2
+        self.norm = nn.LayerNorm(8)
+        self.to_q, self.to_kv = nn.Linear(8, 8), nn.Linear(8, 16)
+        self.to_out = nn.Sequential(nn.Linear(8, 8), nn.Dropout())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(x)
+        query, key, value = torch.cat([self.to_q(x), self.to_kv(x)], -1).chunk(3, -1)
+        query, key, value = (
+            one.unflatten(-1, (2, 4)).transpose(1, 2) for one in (query, key, value)
+        )
+        heads = (query @ key.transpose(-1, -2)).softmax(-1) @ value
+        return self.to_out(heads.transpose(1, 2).flatten(2))
+
+
+def branch() -> nn.Module:
+    return nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+
+class OwnTransformer(nn.Module):
+    """Layers as lists of an attention and a feed-forward branch, each with its norm inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 8, 8)
+        self.layers = nn.ModuleList(nn.ModuleList([OwnAttention(), branch()]) for _ in range(2))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.stem(images).flatten(2).transpose(1, 2)
+        for attention, feed_forward in self.layers:
+            x = x + attention(x)
+            x = x + feed_forward(x)
+        return self.head(x)
+
+
+def test_a_transformer_of_ones_own(tmp_path: Path) -> None:
+    network = OwnTransformer()
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    adapter = ak.wrap(
+        network,
+        classes=["one"],
+        prepare=lambda image: torch.tensor(image).permute(2, 0, 1) / 255,
+        decode=lambda outputs, sizes: [
+            (one[:, :4], one[:, 4], one[:, 4].long()) for one in outputs
+        ],
+    )
+    parts, how = looked_at(tmp_path / "own.pth", adapter)
+    assert {name: (one.kind, one.heads) for name, one in parts.items() if "layers.0" in name} == {
+        "layers.0": ("layer", 0),
+        "layers.0.0": ("attention", 2),
+        "layers.0.1": ("feed-forward", 0),
+    }
+    assert {how[name] for name in parts if "layers" in name} == {"removed"}
+
+
 def test_projections_beside_an_attention_are_its_own(folders: Callable[[str], Path]) -> None:
     layer = "model.decoder.layers.0"
     parts, how = looked_at(folders("conditional_detr"))
