@@ -27,6 +27,7 @@ from detector.training.tf32 import tf32
 _ASSERT = "device-side assert"
 
 InputHook = Callable[[Tensor], Tensor | None]
+AfterHook = Callable[[nn.Module, Any, Any, Any], Any]  # a module, what it was given, and gave
 
 
 @contextmanager
@@ -71,6 +72,45 @@ def hook_projection_input(module: nn.Module, weight: str, change: InputHook) -> 
     return owner.register_forward_pre_hook(lambda _, args: _changed(args, change, channel))
 
 
+@contextmanager
+def watch_uncalled(module: nn.Module, weight: str, tell: AfterHook) -> Iterator[None]:
+    """Calls ``tell`` after each pass of an attention that did not call its output projection, which
+    ``hook_projection_input`` waits for: code of one's own may hand its weights to a function."""
+    path = weight.rpartition(".")[0]
+    owner, parent = module.get_submodule(path), module.get_submodule(path.rpartition(".")[0])
+    if isinstance(parent, nn.MultiheadAttention):
+        yield
+        return
+    called: list[bool] = []
+
+    def after(attention: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        return None if called else tell(attention, args, kwargs, output)
+
+    with (
+        owner.register_forward_pre_hook(lambda *_: called.append(True)),
+        parent.register_forward_pre_hook(lambda *_: called.clear()),
+        parent.register_forward_hook(after, with_kwargs=True),
+    ):
+        yield
+
+
+def shown_apart(weight: str, change: InputHook) -> AfterHook:
+    """For ``watch_uncalled``: shows ``change`` what would come into the projection."""
+    name = weight.rpartition(".")[0].rpartition(".")[2]
+
+    def tell(attention: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        projection: Any = attention.get_submodule(name)
+        if projection.weight.dim() != 2:
+            return
+        given = output[0] if isinstance(output, tuple | list) else output
+        heads = _before_projection(attention, projection, args, kwargs)
+        again = F.linear(heads, projection.weight, projection.bias)  # if it is that and no more
+        if again.shape == given.shape and torch.allclose(again, given, rtol=1e-3, atol=1e-3):
+            change(heads)
+
+    return tell
+
+
 def hooked_module(module: nn.Module, weight: str) -> nn.Module | None:
     """The module whose output the hook changes, or None where it changes what goes into one."""
     parent = module.get_submodule(weight.rpartition(".")[0].rpartition(".")[0])
@@ -89,18 +129,8 @@ def _reprojected(
     output: tuple[Any, ...],
     change: InputHook,
 ) -> tuple[Any, ...] | None:
-    weight, bias = attention.out_proj.weight, attention.out_proj.bias
-    before = weight.data, None if bias is None else bias.data
-    try:
-        weight.data = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
-        if bias is not None:
-            bias.data = torch.zeros_like(bias)
-        with tf32(enabled=False):  # which would round the heads
-            heads = type(attention).forward(attention, *args, **kwargs)[0]
-    finally:
-        weight.data = before[0]
-        if bias is not None:
-            bias.data = before[1]
+    heads = _before_projection(attention, attention.out_proj, args, kwargs)
+    weight = attention.out_proj.weight
     turn = heads.dim() == 3 and not attention.batch_first
     changed = change(heads.transpose(0, 1) if turn else heads)
     if changed is None:
@@ -108,6 +138,25 @@ def _reprojected(
     # What another tap has changed of the output stays.
     moved = (changed.transpose(0, 1) if turn else changed) - heads
     return (output[0] + F.linear(moved, weight), *output[1:])
+
+
+def _before_projection(
+    attention: nn.Module, projection: Any, args: Any, kwargs: Mapping[str, Any]
+) -> Tensor:
+    """What the attention gives where its output projection hands on what comes in."""
+    weight, bias = projection.weight, projection.bias
+    before = weight.data, None if bias is None else bias.data
+    try:
+        weight.data = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+        if bias is not None:
+            bias.data = bias.data.new_zeros(weight.shape[1])
+        with tf32(enabled=False):  # which would round the heads
+            found = type(attention).forward(attention, *args, **kwargs)
+    finally:
+        weight.data = before[0]
+        if bias is not None:
+            bias.data = before[1]
+    return found[0] if isinstance(found, tuple | list) else found
 
 
 @contextmanager
@@ -186,9 +235,16 @@ def _resampled(module: nn.Module, weight: str, one: Resampled) -> Iterator[None]
             changed[..., start:stop] = other[..., start:stop]
         return changed
 
+    def refuse(*_: object) -> None:
+        raise UserError(
+            f"the model never calls {weight.rpartition('.')[0]} by itself, so that what comes into "
+            "it cannot be taken from another image"
+        )
+
     with (
         module.register_forward_pre_hook(count, with_kwargs=True),
         hook_projection_input(module, weight, change),
+        watch_uncalled(module, weight, refuse),
     ):
         yield
 

@@ -22,7 +22,7 @@ from ablate_kit.ablations.apply_edits import in_float64
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.factors import Factors, of_module
-from ablate_kit.ablations.hooks import hook_projection_input
+from ablate_kit.ablations.hooks import hook_projection_input, shown_apart, watch_uncalled
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals, Patterns
 from ablate_kit.ablations.name_patterns import spans
 from ablate_kit.checkpoints import Checkpoint
@@ -138,7 +138,9 @@ class HeadsMean(Kind):
         with ExitStack() as stack:
             for one in chain.from_iterable(outputs.values()):
                 for name in reference.names_of(one.weight):
-                    stack.enter_context(hook_projection_input(reference.module, name, one.seen.add))
+                    live, add = reference.module, one.seen.add
+                    stack.enter_context(hook_projection_input(live, name, add))
+                    stack.enter_context(watch_uncalled(live, name, shown_apart(name, add)))
             reference.run(self.images)
         chosen = None if self.heads is None else sorted(set(self.heads))
         return [

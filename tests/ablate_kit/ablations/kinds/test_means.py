@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from ablate_kit.ablations.ablation import Ablation
@@ -154,6 +155,57 @@ def test_torch_multi_head_attention_too(tmp_path: Path, batch_first: bool) -> No
         wanted = x + module.attn.out_proj(expected)
         with applied(module, found[1]):
             assert (module(x) - wanted).abs().max() < 1e-12
+
+
+class Copied(nn.Module):
+    """Attention as code of one's own copies it from PyTorch: a function gets all weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_proj_weight = nn.Parameter(torch.rand(24, 8) - 0.5)
+        self.in_proj_bias = nn.Parameter(torch.rand(24) - 0.5)
+        self.out_proj = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:  # (N, B, C)
+        return functional.multi_head_attention_forward(
+            x, x, x, 8, 2, self.in_proj_weight, self.in_proj_bias, None, None, False, 0.0,
+            self.out_proj.weight, self.out_proj.bias, training=False,
+        )  # fmt: skip
+
+
+def test_a_function_that_is_given_the_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.ModuleDict({"attn": Copied()}).double().eval()
+    module.forward = lambda x: module["attn"](x)[0]
+    x = torch.rand(5, 3, 8).double()
+
+    class Reference:
+        names_of = staticmethod(lambda tensor: [tensor])
+
+        def __init__(self) -> None:
+            self.module = module
+
+        def run(self, images: int | None) -> None:
+            module(x)
+
+    torch.save(module.state_dict(), tmp_path / "model.pth")
+    with torch.no_grad(), open_checkpoint(tmp_path / "model.pth") as checkpoint:
+        source = KindContext(checkpoint, Reference)
+        mean, resampled = (
+            kind(pattern="attn", num_heads=2, heads=[1]).make(source)[0]
+            for kind in (HeadsMean, HeadsResampled)
+        )
+        out = module["attn"].out_proj
+        heads = (module(x) - out.bias) @ out.weight.inverse().T
+        heads[..., 4:] = heads[..., 4:].mean((0, 1))
+        with applied(module, mean):
+            assert (module(x) - out(heads)).abs().max() < 1e-9
+        with (
+            applied(module, resampled),
+            pytest.raises(UserError, match=r"never calls attn\.out_proj"),
+        ):
+            module(x)
+        assert (module(x) - out(heads)).abs().max() > 1e-4
 
 
 class OfMaps(nn.Module):
