@@ -59,14 +59,6 @@ class Sampled:
         """Those that tell of it, and the others."""
         return self.images if self.drawn is None else self.drawn
 
-    def __add__(self, other: "Sampled") -> "Sampled":
-        return replace(
-            self,
-            value=self.value + other.value,
-            resampled=self.resampled + other.resampled,
-            left_out=self.left_out + other.left_out,
-        )
-
     def __sub__(self, other: "Sampled") -> "Sampled":
         return replace(
             self,

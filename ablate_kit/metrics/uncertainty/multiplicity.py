@@ -30,7 +30,9 @@ def adjusted_p(tests: Sequence[PairedTest], adjust: Adjust) -> list[float]:
         raise UserError(f'cannot adjust by "{adjust}"; expected {" or ".join(ADJUST)}')
     if adjust == "family":
         return max_t(tests)
-    return benjamini_hochberg([one.p for one in tests])
+    from scipy.stats import false_discovery_control  # which takes a third of a second to load
+
+    return [float(p) for p in false_discovery_control([one.p for one in tests])]
 
 
 def max_t(tests: Sequence[PairedTest]) -> list[float]:
@@ -61,17 +63,6 @@ def max_t(tests: Sequence[PairedTest]) -> list[float]:
     for i, p in reversed(steps):
         highest = max(highest, min(p, 1.0))
         adjusted[i] = highest
-    return adjusted
-
-
-def benjamini_hochberg(values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the false discovery rate (Benjamini and Hochberg 1995)."""
-    order = sorted(range(len(values)), key=lambda i: values[i], reverse=True)
-    adjusted = [1.0] * len(values)
-    lowest = 1.0
-    for rank, i in zip(range(len(values), 0, -1), order, strict=True):
-        lowest = min(lowest, values[i] * len(values) / rank)
-        adjusted[i] = lowest
     return adjusted
 
 

@@ -13,9 +13,7 @@ The interval of the mean holds both (``two_chances``; ``benchmarks/simulated_rep
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -24,6 +22,7 @@ from scipy.special import fdtrc  # quicker by far than scipy.stats
 from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled
 from ablate_kit.metrics.uncertainty.chance import LEVEL, paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import holm
+from ablate_kit.metrics.uncertainty.repeats import average
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.two_chances import TwoChances
 from ablate_kit.metrics.uncertainty.verdict import Outcome, against_margin
@@ -95,20 +94,10 @@ def _replicated(
 
 def _interval(drawn: Sequence[Sampled], deviation: float) -> tuple[float | None, float | None]:
     count = len(drawn)
-    images = paired_test(_mean(drawn))
+    images = paired_test(average(drawn))
     if count < FEWEST or images is None:
         return None, None
     return TwoChances(images, deviation / count**0.5, count - 1).ends()
-
-
-def _mean(drawn: Sequence[Sampled]) -> Sampled:
-    total, count = reduce(add, drawn), len(drawn)
-    return replace(
-        total,
-        value=total.value / count,
-        resampled=total.resampled / count,
-        left_out=total.left_out / count,
-    )
 
 
 def _p_differ(drawn: Sequence[Sampled]) -> float | None:
