@@ -39,7 +39,7 @@ def probe(
     adapter: Adapter, prepared: Prepared, trace: Trace, modules: Collection[str]
 ) -> dict[str, Silenced]:
     """Of these modules of the running model, those that can be silenced by one layer."""
-    calls = {call.id.module: call for call in _calls(trace.root) if call.id.number == 0}
+    calls = {call.id.module: call for call in trace.root.all() if call.id.number == 0}
     wanted = {
         name: _layers(adapter.module, calls[name])[: _LAST if _numbered(name) else 1]
         for name in modules
@@ -78,16 +78,9 @@ def probe(
     return found
 
 
-def _calls(call: Call) -> Iterator[Call]:
-    for child in call.children:
-        yield child
-        yield from _calls(child)
-
-
 def _layers(root: nn.Module, call: Call) -> list[str]:
     """The last layers with weights that run within a call, the very last first."""
-    inner = [call, *_calls(call)]
-    own = [one for one in inner if _weight(root.get_submodule(one.id.module)) is not None]
+    own = [one for one in call.all() if _weight(root.get_submodule(one.id.module)) is not None]
     own.sort(key=lambda one: one.start, reverse=True)
     return list(dict.fromkeys(one.id.module for one in own))
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.sweeps.execution.recording_cache import PREPARED, RecordingCache, code_of
-from ablate_kit.sweeps.execution.stored_recording import digest_of
+from ablate_kit.sweeps.execution.stored_recording import digest_of, read_signed, signed
 from detector.data.dataset import Dataset
 
 SHARE = 0.25  # of the folder; recordings, which save more, have the rest
@@ -139,18 +139,14 @@ def _encoded(prepared: Sequence[Prepared]) -> bytes | None:
                 "digest": [digest_of(what) for what in coded or (plain,)],
             }
         told.append({"origin": list(one.origin), "inputs": inputs})
-    text = json.dumps(told)
-    return safetensors.torch.save(tensors, {_ABOUT: _digest(text) + text})
+    return safetensors.torch.save(tensors, {_ABOUT: signed(told)})
 
 
 def _decoded(path: Path) -> list[Prepared]:
     """Raises some ``Exception`` for a file that is damaged, or is none of ours."""
     with safe_open(path, "pt") as file:
-        digest, text = (whole := file.metadata()[_ABOUT])[:32], whole[32:]
-        if digest != _digest(text):
-            raise ValueError("its bytes are not those that were written")
         found = []
-        for i, one in enumerate(json.loads(text)):
+        for i, one in enumerate(read_signed(file.metadata()[_ABOUT])):
             inputs = {}
             for name, about in one["inputs"].items():
                 parts = [file.get_tensor(f"{i}.{name}")]
@@ -211,7 +207,3 @@ def _values(codes: Tensor, values: Tensor) -> Tensor:
     for row, code, own in zip(found, rows, values.numpy(), strict=True):
         np.take(own, code, out=row)
     return torch.from_numpy(found).view(codes.shape)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -59,19 +59,24 @@ def _copied(leaf: Any) -> Any:
     """
     if not isinstance(leaf, torch.Tensor) or leaf.layout != torch.strided:
         return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
-    once = leaf
-    for axis, (size, stride) in enumerate(zip(leaf.shape, leaf.stride(), strict=True)):
-        if not stride and size > 1:
-            once = once.narrow(axis, 0, 1)
+    dense = once(leaf)
     end = 1
-    for stride, size in sorted(zip(once.stride(), once.shape, strict=True)):
+    for stride, size in sorted(zip(dense.stride(), dense.shape, strict=True)):
         if size > 1 and stride < end:
             return leaf.clone()  # rows that overlap cannot be written
         end += stride * (size - 1)
     copy = torch.empty_strided(
-        once.shape, once.stride(), dtype=leaf.dtype, device=leaf.device
-    ).copy_(once)
+        dense.shape, dense.stride(), dtype=leaf.dtype, device=leaf.device
+    ).copy_(dense)
     return copy.expand(leaf.shape)
+
+
+def once(tensor: torch.Tensor) -> torch.Tensor:
+    """Without the repetitions of an expanded tensor."""
+    for axis, stride in enumerate(tensor.stride()):
+        if stride == 0 and tensor.shape[axis] > 1:
+            tensor = tensor.narrow(axis, 0, 1)
+    return tensor
 
 
 def _versions(leaves: Iterable[Any]) -> list[int]:

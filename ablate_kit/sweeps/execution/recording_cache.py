@@ -118,29 +118,26 @@ class RecordingCache:
         ``share``: of the capacity, that all files in its folder may take.
         """
         with self._turn:
-            return self._put(path, data, share)
-
-    def _put(self, path: Path, data: bytes, share: float) -> bool:
-        if not (self.folder / ABOUT).exists():  # first: without it the folder would be refused
-            self.folder.mkdir(parents=True, exist_ok=True)
-            new_text(self.folder / ABOUT, json.dumps(FORMAT) + "\n", overwrite=True)
-        found = [one for one in self.entries() if one.path != path]
-        beside = [one for one in found if one.path.parent == path.parent]
-        for among, most in ((beside, share * self._capacity), (found, self._capacity)):
-            excess = sum(one.nbytes for one in among if one.path.exists()) + len(data) - most
-            unused = [one for one in among if one.used < self._begun and one.path.exists()]
-            if excess > sum(one.nbytes for one in unused):
-                return False
-            for one in unused:
-                if excess <= 0:
-                    break
-                one.path.unlink(missing_ok=True)
-                excess -= one.nbytes
-        self._forget_torn()
-        path.parent.mkdir(exist_ok=True)
-        with new_stream(path, overwrite=True) as file:
-            file.write(data)
-        return True
+            if not (self.folder / ABOUT).exists():  # first: without it the folder would be refused
+                self.folder.mkdir(parents=True, exist_ok=True)
+                new_text(self.folder / ABOUT, json.dumps(FORMAT) + "\n", overwrite=True)
+            found = [one for one in self.entries() if one.path != path]
+            beside = [one for one in found if one.path.parent == path.parent]
+            for among, most in ((beside, share * self._capacity), (found, self._capacity)):
+                excess = sum(one.nbytes for one in among if one.path.exists()) + len(data) - most
+                unused = [one for one in among if one.used < self._begun and one.path.exists()]
+                if excess > sum(one.nbytes for one in unused):
+                    return False
+                for one in unused:
+                    if excess <= 0:
+                        break
+                    one.path.unlink(missing_ok=True)
+                    excess -= one.nbytes
+            self._forget_torn()
+            path.parent.mkdir(exist_ok=True)
+            with new_stream(path, overwrite=True) as file:
+                file.write(data)
+            return True
 
     def _forget_torn(self) -> list[Path]:
         """Removes what killed processes have left, not what is being written; all of these."""

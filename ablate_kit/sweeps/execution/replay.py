@@ -278,7 +278,7 @@ class _Recording(_Playing):
             parent.children.append(known)
             self.outputs[known.id] = output
             self.uses.tick = int(known.end)
-            self._counts.update(known.modules())
+            self._counts.update(one.id.module for one in known.all())
             return output.value()
         call = Call(CallId(module, self._counts[module]), self.uses.starts(module))
         self._counts[module] += 1

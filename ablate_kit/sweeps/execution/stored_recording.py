@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ablate_kit.sweeps.execution.identities import CallId, Key
-from ablate_kit.sweeps.execution.recorded_output import CachedOutput, Outputs
+from ablate_kit.sweeps.execution.recorded_output import CachedOutput, Outputs, once
 from ablate_kit.sweeps.execution.trace import Call, Trace
 
 RESULT = CallId("", -1)  # what the whole pass gives
@@ -60,7 +60,7 @@ def encode(
     calls: list[dict[str, Any]] = []
     if before is not None:
         with safe_open(before, "pt") as file:
-            calls = _about(file)["calls"]
+            calls = read_signed(file.metadata()[_ABOUT])["calls"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     there = {CallId(*one["id"]) for one in calls}
     outputs = [(call, trace.outputs.get(call)) for call in sorted(keep) if call not in there]
@@ -83,8 +83,7 @@ def encode(
         "first_use": [[*key, tick] for key, tick in trace.first_use.items()],
         "weights": [[*key, digest] for key, digest in weights.items()],
     }
-    told = json.dumps(about)
-    return safetensors.torch.save(tensors, {_ABOUT: _digest(told) + told})
+    return safetensors.torch.save(tensors, {_ABOUT: signed(about)})
 
 
 def decode(
@@ -92,7 +91,7 @@ def decode(
 ) -> StoredRecording:
     """Raises some ``Exception`` for a file that is damaged, or is none of ours."""
     with safe_open(path, "pt") as file:
-        about = _about(file)
+        about = read_signed(file.metadata()[_ABOUT])
         root = _call(about["tree"])
         first_use: dict[Key, float] = {
             (kind, name): tick for kind, name, tick in about["first_use"]
@@ -134,7 +133,7 @@ def _encoded(
             if leaf.layout != torch.strided or leaf.is_quantized or leaf.is_complex():
                 return None
             key = f"{name}.{len(new)}"
-            new[key] = _once(leaf).cpu().contiguous().clone()
+            new[key] = once(leaf).cpu().contiguous().clone()
             found.append(
                 {
                     "tensor": key,
@@ -154,14 +153,6 @@ def _encoded(
     return found
 
 
-def _once(tensor: Tensor) -> Tensor:
-    """Without the repetitions of an expanded tensor."""
-    for axis, stride in enumerate(tensor.stride()):
-        if stride == 0 and tensor.shape[axis] > 1:
-            tensor = tensor.narrow(axis, 0, 1)
-    return tensor
-
-
 def _decoded(leaf: Mapping[str, Any], file: Any, device: torch.device) -> Any:
     if "value" in leaf:
         return leaf["value"]
@@ -175,13 +166,18 @@ def _decoded(leaf: Mapping[str, Any], file: Any, device: torch.device) -> Any:
     return placed.copy_(stored).expand(shape)
 
 
-def _about(file: Any) -> dict[str, Any]:
-    """What a file tells beside its tensors, if these are the bytes that were written."""
-    digest, told = (text := file.metadata()[_ABOUT])[:32], text[32:]
+def signed(value: Any) -> str:
+    """What a file tells beside its tensors, as JSON behind a digest of that."""
+    told = json.dumps(value)
+    return _digest(told) + told
+
+
+def read_signed(text: str) -> Any:
+    """The same value; raises ``ValueError`` where these are not the bytes that were written."""
+    digest, told = text[:32], text[32:]
     if digest != _digest(told):
         raise ValueError("its bytes are not those that were written")
-    about: dict[str, Any] = json.loads(told)
-    return about
+    return json.loads(told)
 
 
 def _described(structure: Any) -> str:

@@ -34,12 +34,6 @@ class Call:
     is_pure: bool = False  # whether its output is all that it did
     structure: Any = None  # of its output, as ``pytree`` has it
 
-    def modules(self) -> Iterator[str]:
-        """Of this call and of all calls within it."""
-        yield self.id.module
-        for child in self.children:
-            yield from child.modules()
-
     def all(self) -> Iterator["Call"]:
         """This call and all calls within it."""
         yield self
