@@ -2,6 +2,7 @@
 it: with and without box refinement and two stages, of one level or several."""
 
 import math
+from collections.abc import Sequence
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
@@ -17,12 +18,12 @@ from ablate_kit.models.bridge.official.detr import (
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.bridge.resnet import resnet_rules
 
-SAMPLING = "{}.0.{}.attention_weights.weight"
-
-
+SAMPLED = (
+    f"{ENCODER}.0.self_attn.attention_weights.weight",
+    f"{DECODER}.0.cross_attn.attention_weights.weight",
+)
 SIGNS = {
-    SAMPLING.format(ENCODER, "self_attn"),
-    SAMPLING.format(DECODER, "cross_attn"),
+    *SAMPLED,
     f"{RESNET}.conv1.weight",
     "class_embed.0.weight",
     "bbox_embed.0.layers.0.weight",
@@ -40,15 +41,7 @@ def counterpart(told: Told) -> Counterpart:
     heads = told.heads("nheads", width)
     told.must("dilation", False, words="no dilation in the backbone")
     told.must("position_embedding_scale", 2 * math.pi, words="position encodings scaled by 2 pi")
-    encoder, decoder = (
-        Stack(
-            told.count(one),
-            heads,
-            told.rows(f"{one}.0.linear1.weight"),
-            told.rows(SAMPLING.format(one, attention)) // (heads * levels),
-        )
-        for one, attention in ((ENCODER, "self_attn"), (DECODER, "cross_attn"))
-    )
+    encoder, decoder = stacks(told, heads, levels)
     # Of several levels, three are the backbone's, which takes the last alone for a single one.
     backbone = told.resnet(RESNET, (1, 2, 3) if levels > 1 else (3,))
     queries = (
@@ -63,38 +56,59 @@ def counterpart(told: Told) -> Counterpart:
     return of_detr_kind(told, config, "DeformableDetr", rules)
 
 
+def stacks(
+    told: Told, heads: int, levels: int, sampled: Sequence[str] = SAMPLED, hidden: str = "linear1"
+) -> list[Stack]:
+    """Encoder and decoder, which look at so many levels. ``sampled`` are the weights that tell how
+    many points each samples, ``hidden`` is the first layer of the feed-forward branches."""
+    return [
+        Stack(
+            told.count(one),
+            heads,
+            told.rows(f"{one}.0.{hidden}.weight"),
+            told.rows(weights) // (heads * levels),
+        )
+        for one, weights in zip((ENCODER, DECODER), sampled, strict=True)
+    ]
+
+
+SHARED = (
+    NameRule("input_proj.{n}.{i}.{p}", ("model.input_proj.{n}.{i}.{p}",)),
+    NameRule("transformer.level_embed", ("model.level_embed",)),
+    *layer_rules("encoder", ("self_attn",)),
+    *layer_rules("decoder", ("encoder_attn", "self_attn")),
+    *deformable(f"{ENCODER}.{{layer}}.self_attn", "model.encoder.layers.{layer}.self_attn"),
+    *packed(f"{DECODER}.{{layer}}.self_attn", "model.decoder.layers.{layer}.self_attn"),
+    *deformable(f"{DECODER}.{{layer}}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"),
+    *(both(f"transformer.{name}", f"model.{name}") for name in ("enc_output", "enc_output_norm")),
+)
+"""What DINO has, too."""
+
+
+def head_rules(classes: str, boxes: str, layer: str = "{n}") -> tuple[NameRule, ...]:
+    """The heads of a layer, which the decoder holds once more."""
+    names = {
+        f"class_embed.{layer}": classes,
+        f"bbox_embed.{layer}.layers.{{i}}": f"{boxes}.layers.{{i}}",
+    }
+    return tuple(
+        NameRule(f"{place}{source}.{{p}}", (f"{target}.{{p}}",), tied=True)
+        for place in ("transformer.decoder.", "")
+        for source, target in names.items()
+    )
+
+
 def _rules(*, refine: bool, two_stage: bool) -> tuple[NameRule, ...]:
     classes = "model.decoder.class_embed" if two_stage else "class_embed"
     boxes = "model.decoder.bbox_embed" if refine else "bbox_embed"
     n = "{n}" if refine else "0"  # without refinement all layers share one head
-    encoder, decoder = f"{ENCODER}.{{layer}}", f"{DECODER}.{{layer}}"
     return (
         *resnet_rules(RESNET),
-        NameRule("input_proj.{n}.{i}.{p}", ("model.input_proj.{n}.{i}.{p}",)),
+        *SHARED,
         NameRule("query_embed.weight", ("model.query_position_embeddings.weight",)),
-        NameRule("transformer.level_embed", ("model.level_embed",)),
-        *layer_rules("encoder", ("self_attn",)),
-        *layer_rules("decoder", ("encoder_attn", "self_attn")),
-        *deformable(f"{encoder}.self_attn", "model.encoder.layers.{layer}.self_attn"),
-        *packed(f"{decoder}.self_attn", "model.decoder.layers.{layer}.self_attn"),
-        *deformable(f"{decoder}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"),
         *(
             both(f"transformer.{name}", f"model.{name}")
-            for name in (
-                "reference_points", "enc_output", "enc_output_norm", "pos_trans", "pos_trans_norm",
-            )
+            for name in ("reference_points", "pos_trans", "pos_trans_norm")
         ),
-        # The decoder holds the heads once more.
-        *(
-            NameRule(f"{place}class_embed.{{n}}.{{p}}", (f"{classes}.{n}.{{p}}",), tied=True)
-            for place in ("transformer.decoder.", "")
-        ),
-        *(
-            NameRule(
-                f"{place}bbox_embed.{{n}}.layers.{{i}}.{{p}}",
-                (f"{boxes}.{n}.layers.{{i}}.{{p}}",),
-                tied=True,
-            )
-            for place in ("transformer.decoder.", "")
-        ),
-    )  # fmt: skip
+        *head_rules(f"{classes}.{n}", f"{boxes}.{n}"),
+    )

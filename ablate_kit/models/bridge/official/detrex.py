@@ -1,30 +1,29 @@
 """DINO on ResNet or Swin, as https://github.com/IDEA-Research/detrex saves it: backbones are those
 of Detectron2, and layers have the names of MMCV's."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
-from ablate_kit.models.bridge.detr_config import Stack
 from ablate_kit.models.bridge.dino_config import dino_config
 from ablate_kit.models.bridge.mmcv_layers import dino_rules
 from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official.coco_names import COCO_IN_ORDER
+from ablate_kit.models.bridge.official.deformable_detr import head_rules, stacks
 from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, SIZE
 from ablate_kit.models.bridge.official.dino import swin_at
 from ablate_kit.models.bridge.official.told_by_file import Told
-from ablate_kit.models.bridge.resnet import detectron2_resnet_rules, resnet_config
+from ablate_kit.models.bridge.resnet import detectron2_resnet_rules
 from ablate_kit.models.bridge.swin import INDEX, swin_rules
 
 BACKBONE = "backbone"
 STEM = f"{BACKBONE}.stem.conv1"
 PATCHES = f"{BACKBONE}.patch_embed.proj.weight"
 CONTENTS = "transformer.tgt_embed.weight"
-WEIGHTS = "{}.0.attentions.{}.attention_weights.weight"
+SAMPLED = (
+    f"{ENCODER}.0.attentions.0.attention_weights.weight",
+    f"{DECODER}.0.attentions.1.attention_weights.weight",
+)
 SIGNS = {
-    WEIGHTS.format(ENCODER, 0),
-    WEIGHTS.format(DECODER, 1),
+    *SAMPLED,
     "transformer.enc_output.weight",
     "transformer.level_embeds",
     "transformer.decoder.ref_point_head.layers.0.weight",
@@ -39,7 +38,8 @@ def counterpart(told: Told) -> Counterpart:
     handed_on = told.count("neck.convs")
     stages = range(4 - handed_on, 4)
     if f"{STEM}.weight" in told:
-        backbone, of_backbone = _resnet(told, stages), detectron2_resnet_rules(BACKBONE)
+        backbone = told.resnet(BACKBONE, stages, stem="stem.conv1", first="res2")
+        of_backbone = detectron2_resnet_rules(BACKBONE)
         told.assumed.append("strides in the convolutions of 3 by 3 (stride_in_1x1: False)")
     elif PATCHES in told:
         backbone, of_backbone = swin_at(told, BACKBONE, stages), swin_rules(BACKBONE)
@@ -52,15 +52,7 @@ def counterpart(told: Told) -> Counterpart:
     levels = handed_on + told.count("neck.extra_convs")
     width = told.rows("neck.convs.0.conv.weight", 4)
     heads = told.heads("num_heads", width)
-    encoder, decoder = (
-        Stack(
-            told.count(one),
-            heads,
-            told.rows(f"{one}.0.ffns.0.layers.0.0.weight"),
-            told.rows(WEIGHTS.format(one, i)) // (heads * levels),
-        )
-        for i, one in enumerate((ENCODER, DECODER))
-    )
+    encoder, decoder = stacks(told, heads, levels, SAMPLED, "ffns.0.layers.0.0")
     told.assumed.append("positions of temperature 10000 and offset -0.5")
     learned = CONTENTS in told
     queries = told.rows(CONTENTS) if learned else told.number("num_queries", 900, "queries")
@@ -108,38 +100,7 @@ def _rules(handed_on: int, layers: int) -> tuple[NameRule, ...]:
         ),
         *(
             rule
-            for place in ("transformer.decoder.", "")
             for n, before, after in heads
-            for rule in (
-                NameRule(
-                    f"{place}class_embed.{n}.{{p}}",
-                    (f"{before}class_embed{after}.{{p}}",),
-                    tied=True,
-                ),
-                NameRule(
-                    f"{place}bbox_embed.{n}.layers.{{i}}.{{p}}",
-                    (f"{before}bbox_embed{after}.layers.{{i}}.{{p}}",),
-                    tied=True,
-                ),
-            )
+            for rule in head_rules(f"{before}class_embed{after}", f"{before}bbox_embed{after}", n)
         ),
-    )
-
-
-def _resnet(told: Told, stages: Sequence[int]) -> dict[str, Any]:
-    first = f"{BACKBONE}.res2.0"
-    bottleneck = f"{first}.conv3.weight" in told
-    base = told.rows(f"{first}.conv1.weight", 4)
-    last = "conv3" if bottleneck else "conv2"
-    wide = told.rows(f"{first}.{last}.weight", 4) != base * (4 if bottleneck else 1)
-    if wide or told.shape(f"{first}.conv2.weight", 4)[1] != base:
-        raise UserError(
-            f"{told.checkpoint}: {BACKBONE} is a wide ResNet or a ResNeXt, which transformers lacks"
-        )
-    return resnet_config(
-        "bottleneck" if bottleneck else "basic",
-        [told.count(f"{BACKBONE}.res{stage}") for stage in range(2, 6)],
-        base=base,
-        stem=told.rows(f"{STEM}.weight", 4),
-        stages=stages,
     )

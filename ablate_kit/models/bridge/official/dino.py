@@ -5,11 +5,10 @@ from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
-from ablate_kit.models.bridge.detr_config import Stack
 from ablate_kit.models.bridge.dino_config import dino_config
-from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
+from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official import deformable_detr
-from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, RESNET, SIZE, layer_rules
+from ablate_kit.models.bridge.official.detr import RESNET, SIZE
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
 from ablate_kit.models.bridge.swin import INDEX, swin_config, swin_rules, window_of
@@ -57,15 +56,7 @@ def counterpart(told: Told) -> Counterpart:
     for argument, value, words in ASSUMED:
         told.must(argument, value, words=words)
     told.must("position_embedding", "sine", "v2", words="sines as position encodings")
-    encoder, decoder = (
-        Stack(
-            told.count(one),
-            heads,
-            told.rows(f"{one}.0.linear1.weight"),
-            told.rows(deformable_detr.SAMPLING.format(one, attention)) // (heads * levels),
-        )
-        for one, attention in ((ENCODER, "self_attn"), (DECODER, "cross_attn"))
-    )
+    encoder, decoder = deformable_detr.stacks(told, heads, levels)
     share = {f"share_{name}": _alike(told, name) for name in ("class_embed", "bbox_embed")}
     learned = CONTENTS in told
     queries = told.rows(CONTENTS) if learned else told.number("num_queries", 900, "queries")
@@ -92,43 +83,18 @@ def counterpart(told: Told) -> Counterpart:
 
 
 def _rules(*, share_class_embed: bool, share_bbox_embed: bool) -> tuple[NameRule, ...]:
-    encoder, decoder = f"{ENCODER}.{{layer}}", f"{DECODER}.{{layer}}"
     classes, boxes = ("0" if one else "{n}" for one in (share_class_embed, share_bbox_embed))
     return (
-        NameRule("input_proj.{n}.{i}.{p}", ("model.input_proj.{n}.{i}.{p}",)),
-        NameRule("transformer.level_embed", ("model.level_embed",)),
+        *deformable_detr.SHARED,
         NameRule(CONTENTS, ("model.query_contents.weight",)),
-        *layer_rules("encoder", ("self_attn",)),
-        *layer_rules("decoder", ("encoder_attn", "self_attn")),
-        *deformable(f"{encoder}.self_attn", "model.encoder.layers.{layer}.self_attn"),
-        *packed(f"{decoder}.self_attn", "model.decoder.layers.{layer}.self_attn"),
-        *deformable(f"{decoder}.cross_attn", "model.decoder.layers.{layer}.encoder_attn"),
         both(
             "transformer.decoder.ref_point_head.layers.{n}",
             "model.decoder.ref_point_head.layers.{n}",
         ),
         both("transformer.decoder.norm", "model.decoder.layernorm"),
-        *(
-            both(f"transformer.{name}", f"model.{name}")
-            for name in ("enc_output", "enc_output_norm")
-        ),
         both("transformer.enc_out_class_embed", "enc_class_embed"),
         both("transformer.enc_out_bbox_embed.layers.{n}", "enc_bbox_embed.layers.{n}"),
-        # The decoder holds the heads once more.
-        *(
-            rule
-            for place in ("transformer.decoder.", "")
-            for rule in (
-                NameRule(
-                    f"{place}class_embed.{{n}}.{{p}}", (f"class_embed.{classes}.{{p}}",), tied=True
-                ),
-                NameRule(
-                    f"{place}bbox_embed.{{n}}.layers.{{i}}.{{p}}",
-                    (f"bbox_embed.{boxes}.layers.{{i}}.{{p}}",),
-                    tied=True,
-                ),
-            )
-        ),
+        *deformable_detr.head_rules(f"class_embed.{classes}", f"bbox_embed.{boxes}"),
     )
 
 

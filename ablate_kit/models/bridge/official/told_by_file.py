@@ -194,18 +194,25 @@ class Told:
             raise UserError(f"--set {name} tells nothing of {self.checkpoint}{known}")
         return Counterpart(config, processor, rules, dropped, assumed=tuple(self.assumed))
 
-    def resnet(self, prefix: str, stages: Sequence[int]) -> dict[str, Any]:
-        """The configuration of torchvision's ResNet at ``prefix``; ``stages`` are handed on."""
-        bottleneck = f"{prefix}.layer1.0.conv3.weight" in self
-        stem = self.rows(f"{prefix}.conv1.weight", 4)
-        base = self.rows(f"{prefix}.layer1.0.conv1.weight", 4)
+    def resnet(
+        self, prefix: str, stages: Sequence[int], stem: str = "conv1", first: str = "layer1"
+    ) -> dict[str, Any]:
+        """The configuration of the ResNet at ``prefix``, of which ``stages`` are handed on; its
+        ``stem`` and ``first`` stage have torchvision's names by default."""
+        block, number = f"{prefix}.{first}.0", int(first[-1])
+        bottleneck = f"{block}.conv3.weight" in self
+        base = self.rows(f"{block}.conv1.weight", 4)
         last = "conv3" if bottleneck else "conv2"
-        if self.rows(f"{prefix}.layer1.0.{last}.weight", 4) != base * (4 if bottleneck else 1):
+        if self.rows(f"{block}.{last}.weight", 4) != base * (4 if bottleneck else 1):
             raise UserError(
                 f"{self.checkpoint}: {prefix} is a wide ResNet, which transformers lacks"
             )
-        if self.shape(f"{prefix}.layer1.0.conv2.weight", 4)[1] != base:
+        if self.shape(f"{block}.conv2.weight", 4)[1] != base:
             raise UserError(f"{self.checkpoint}: {prefix} is a ResNeXt, which transformers lacks")
-        depths = [self.count(f"{prefix}.layer{stage}") for stage in range(1, 5)]
-        layer = "bottleneck" if bottleneck else "basic"
-        return resnet_config(layer, depths, base=base, stem=stem, stages=stages)
+        return resnet_config(
+            "bottleneck" if bottleneck else "basic",
+            [self.count(f"{prefix}.{first[:-1]}{number + i}") for i in range(4)],
+            base=base,
+            stem=self.rows(f"{prefix}.{stem}.weight", 4),
+            stages=stages,
+        )
