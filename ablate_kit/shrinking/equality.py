@@ -15,6 +15,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.batches import groups
 from ablate_kit.models.detect import inference
+from ablate_kit.plural import counted
 from detector.data.dataset import Dataset, Pixels
 
 TOLERANCE = 1e-5
@@ -34,9 +35,8 @@ class OutputAgreement:
     random: bool  # whether the images are noise, for want of others
 
     def __str__(self) -> str:
-        one = self.images == 1
-        what = f"random image{'' if one else 's'}" if self.random else f"image{'' if one else 's'}"
-        return f"{self.largest:.2g} on {self.images} {what}"
+        images = counted(self.images, "random image" if self.random else "image")
+        return f"{self.largest:.2g} on {images}"
 
 
 def agreement(

@@ -154,13 +154,12 @@ def plan(
     if isinstance(wanted, Fewer):
         return _plan_of(checkpoint, configured(checkpoint, adapter, wanted, model))
     known = resizable(checkpoint, adapter)
-    ablation = wanted
-    reduction = reduce(checkpoint, adapter, ablation)
+    reduction = reduce(checkpoint, adapter, wanted)
     left_over = reduction.left_over()
     if not reduction.structures:
-        raise UserError(reduction.why_not or _nothing(ablation, left_over))
+        raise UserError(reduction.why_not or _nothing(wanted, left_over))
     if left_over and not leave:
-        raise UserError(reduction.why_not or _left(ablation, left_over))
+        raise UserError(reduction.why_not or _left(wanted, left_over))
     if isinstance(known, HybridAdapter):
         content, smaller = content_of(checkpoint, reduction)
         before = config_and_names(checkpoint)[0].to_dict()
@@ -234,8 +233,7 @@ def verify_smaller(receipt: Receipt, base: Path | None = None) -> Check:
 
 
 def _nothing(ablation: Ablation, left_over: Mapping[str, int]) -> str:
-    name = next(iter(left_over), None)
-    shown = f"; {_counted(left_over)}" if name else ""
+    shown = f"; {_counted(left_over)}" if left_over else ""
     return (
         f'"{ablation.name}" zeroes no whole head, hidden unit, query, branch, layer or channel '
         f"that could be taken out{shown}"

@@ -1,6 +1,7 @@
 """What can be taken out of a model, as values: heads, hidden units, queries, branches, layers."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ablate_kit.ablations.name_patterns import spans
 from ablate_kit.plural import counted
@@ -10,9 +11,14 @@ from ablate_kit.plural import counted
 class _Numbered:
     """Parts of one module by their numbers, of which it had ``of``."""
 
+    what: ClassVar[str]
+
     module: str
     numbers: tuple[int, ...]
     of: int
+
+    def __str__(self) -> str:
+        return f"{counted(len(self.numbers), self.what)} of {self.module} (of {self.of})"
 
 
 class RemovedHeads(_Numbered):
@@ -26,15 +32,13 @@ class RemovedHeads(_Numbered):
 class RemovedUnits(_Numbered):
     """Units between the layers of a feed-forward branch."""
 
-    def __str__(self) -> str:
-        return f"{counted(len(self.numbers), 'hidden unit')} of {self.module} (of {self.of})"
+    what = "hidden unit"
 
 
 class RemovedChannels(_Numbered):
     """Output channels of a convolution, with all that is coupled to them."""
 
-    def __str__(self) -> str:
-        return f"{counted(len(self.numbers), 'channel')} of {self.module} (of {self.of})"
+    what = "channel"
 
 
 @dataclass(frozen=True)

@@ -53,17 +53,18 @@ def sweep_families(
     dataset: Dataset,
     evaluation: EvaluationSettings,
     *,
-    folder: Path,
+    folder: Path | None = None,
+    truth: GroundTruth | None = None,
     options: RunOptions = DEFAULTS,
     progress: Progress,
 ) -> Sweep:
     """All checkpoints, compared with what the first is compared with, at its score threshold.
 
-    ``folder`` keeps the detections, which results read.
+    ``folder`` keeps the detections, which results read; by default they are in memory. ``truth`` is
+    as of ``sweep``.
     """
     results: list[Result] = []
     notes: list[str] = []
-    truth: GroundTruth | None = None
     threshold: Calibration | None = None
     for number, family in enumerate(families):
         named = partial(_advance, progress.advance, family.first.name)
@@ -73,7 +74,7 @@ def sweep_families(
             family.others,
             evaluation,
             baseline=family.first,
-            store=Ledger(folder / str(number), {}),
+            store=Ledger(folder / str(number), {}) if folder else None,
             truth=truth,
             threshold=threshold,
             options=options,
