@@ -126,7 +126,7 @@ def open_study(
     evaluation: EvaluationSettings,
     *,
     folder: Path | None,
-    placement: Placement | None,
+    placement: Placement,
     adapter: Adapter | None = None,
     tell: Callable[[str], None],
 ) -> Iterator[OpenStudy]:
@@ -138,7 +138,6 @@ def open_study(
             budget.
     """
     began = monotonic()
-    placement = placement or Placement()
     placement.check()
     earlier = _earlier(folder, budget, evaluation.margin) if folder else None
     model = model.model_copy(update={"checkpoint": with_commit(model.checkpoint)})

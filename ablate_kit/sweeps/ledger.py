@@ -22,7 +22,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,7 +44,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.adapter import ImageDetections
 from ablate_kit.sweeps.checked_json import checked, read_json
 from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, disagreement
-from ablate_kit.sweeps.manifest import Key, Manifest, NamedVariant, manifest_values
+from ablate_kit.sweeps.manifest import Key, Manifest, NamedVariant
 from ablate_kit.sweeps.run_inputs import as_noted, check_run, inputs_in, refuse_changed
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches, read_detections, write
@@ -286,7 +286,14 @@ class Ledger:
         is made with. ``data``: where the images are, of the recipe; ``model``: its checkpoint;
         ``looks`` and ``order``: of a race, and the seed of the order of its images."""
         named = [NamedVariant.of(one, self.key(one.digest)) for one in ablations]
-        manifest = manifest_values(named, statistics, data, model, looks, order)
+        manifest = {
+            **asdict(statistics),
+            **({"race": {**asdict(looks), "order": order}} if looks else {}),
+            "data": dict(data),
+            "model": model,
+            "folder": str(Path.cwd()),
+            "variants": [one.model_dump() for one in named],
+        }
         write(self.folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
 
     @property

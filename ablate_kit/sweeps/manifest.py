@@ -1,8 +1,5 @@
 """What a finished sweep is about: its variants by their names, and what its report is made with."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
@@ -61,22 +58,3 @@ class Manifest(_Read):
     @property
     def statistics(self) -> Statistics:
         return Statistics(self.resamples, self.seed, self.margin, self.adjust, self.cluster)
-
-
-def manifest_values(
-    variants: Sequence[NamedVariant],
-    statistics: Statistics,
-    data: Mapping[str, Any],
-    model: Mapping[str, Any] | None,
-    looks: Looks | None,
-    order: int | None,
-) -> dict[str, Any]:
-    """What is written, to be read as a ``Manifest``."""
-    return {
-        **asdict(statistics),
-        **({"race": {**asdict(looks), "order": order}} if looks else {}),
-        "data": dict(data),
-        "model": model,
-        "folder": str(Path.cwd()),
-        "variants": [one.model_dump() for one in variants],
-    }

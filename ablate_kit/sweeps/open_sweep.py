@@ -334,13 +334,18 @@ class OpenSweep:
         self.ablations = found.chosen(self.ablations)
 
     def _check_unchanged(self, ledger: Ledger, workers: int) -> None:
-        now = self._inputs(data_digest(self.dataset, workers))
-        for name in ("checkpoint", "configuration", "data"):
-            if now[name] != ledger.inputs[name]:
-                raise UserError(
-                    f"the {name} changed on disk while the sweep ran; give the command again with "
-                    "another folder"
-                )
+        """Raises ``UserError`` where a file changed, and forgets what is not finished."""
+        try:
+            now = self._inputs(data_digest(self.dataset, workers))
+            for name in ("checkpoint", "configuration", "data"):
+                if now[name] != ledger.inputs[name]:
+                    raise UserError(
+                        f"the {name} changed on disk while the sweep ran; give the command again "
+                        "with another folder"
+                    )
+        except UserError:
+            ledger.tidy()
+            raise
 
     def _inputs(self, data: DataDigest) -> dict[str, Any]:
         device = self.placement.devices[0]

@@ -185,7 +185,7 @@ class Race:
     def _finish(self, variants: Sequence[Variant], truth: GroundTruth, images: int) -> None:
         if not variants:
             return
-        self._checked()
+        self._check()
         chosen = [UNMODIFIED, *variants]
         rows = self._store.collect(self._upto(images), chosen)
         threshold = self._numbers(truth, next(rows)).thresholds.calibration
@@ -196,7 +196,7 @@ class Race:
     def _end(self) -> None:
         """The unmodified model has run for as long as any variant."""
         if not self._store.evaluation(UNMODIFIED):
-            self._checked()
+            self._check()
             images = max(map(self._seen_by, self._variants), default=self._seen)
             (found,) = self._store.collect(self._upto(images), [UNMODIFIED])
             truth = truth_of_first(self._truth, images)
@@ -208,10 +208,3 @@ class Race:
     ) -> Evaluation:
         fixed = self._evaluation.score_threshold
         return evaluate(truth, found, score_threshold=threshold, fixed_threshold=fixed)
-
-    def _checked(self) -> None:
-        try:
-            self._check()
-        except UserError:
-            self._store.tidy()
-            raise

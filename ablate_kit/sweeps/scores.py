@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 
-from ablate_kit.errors import UserError
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
@@ -23,7 +22,7 @@ class Scores:
         threshold: the calibrated score thresholds; by default that of the first variant scored,
             which is the unmodified model.
         check: called before anything counts as finished; raises where the files that were read are
-            no longer those that the run is about, and what is not finished is forgotten then.
+            no longer those that the run is about.
         labelled: False: what the first variant finds stands for the objects of the images, of which
             ``truth`` has none then.
     """
@@ -41,11 +40,7 @@ class Scores:
         """By digest; finishes those in the store that are not."""
         pending = {one.digest: one for one in variants if self.store.evaluation(one) is None}
         if pending:
-            try:
-                self.check()
-            except UserError:
-                self.store.tidy()
-                raise
+            self.check()
         found: dict[str, Evaluation] = {}
         detections = self.store.collect(len(self.batches), list(pending.values()))
         for one in variants:
