@@ -129,3 +129,24 @@ def test_what_the_benchmark_of_gpus_cannot_do_is_said_first(
     assert done.returncode == 2
     assert re.search(message, done.stderr)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_page_gets_the_table_of_a_benchmark_or_is_refused_before_it_runs(
+    repository: Path, tmp_path: Path
+) -> None:
+    table = r"lambda names: ['| \\d |', *names]"
+    program = f"from page_table import print_table; print_table('', '', {table})"
+    page = tmp_path / "page.md"
+
+    def done(text: str) -> subprocess.CompletedProcess[str]:
+        page.write_text(text)
+        return subprocess.run(
+            [sys.executable, "-c", program, "| b |", "--write", str(page)],
+            cwd=repository / "benchmarks", capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert done("Above.\n\n| a |\n| 1 |\n\nBelow.\n").returncode == 0
+    assert page.read_text() == "Above.\n\n| \\d |\n| b |\n\nBelow.\n"
+    refused = done("No table.\n")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.endswith(f"{page} has no table to replace\n")
