@@ -100,6 +100,9 @@ def weight_sets(archive: Archive) -> list[WeightSet]:
     if not sets and (loose or len(other) > 1):
         everything = {info.name: info for infos in (loose, *nested.values()) for info in infos}
         sets = [WeightSet("", _unwrapped(everything))]
+    if sets and _LIGHTNING in archive.metadata:  # which keeps other weights there, too
+        sets += other
+        other = []
     taken_apart = [each for one in sets for each in _taken_apart(one, archive)]
     found = sorted(taken_apart + other, key=_rank)
     return found + _kept_by_callbacks(archive, found[:1])
@@ -138,7 +141,8 @@ def _kept_by_callbacks(archive: Archive, taken: list[WeightSet]) -> list[WeightS
 
 
 def named_set(sets: Iterable[WeightSet], place: str) -> WeightSet | None:
-    """The set at ``place``; of a set's tensors also those whose names begin with the rest of it."""
+    """The set at ``place``; of a set's tensors also those whose names begin with the rest; and
+    the only set below it."""
     for one in sets:
         if one.place == place:
             return one
@@ -147,7 +151,8 @@ def named_set(sets: Iterable[WeightSet], place: str) -> WeightSet | None:
         inside = below(one.tensors, place.removeprefix(start)) if place.startswith(start) else {}
         if inside:
             return WeightSet(place, _unwrapped(inside))
-    return None
+    beneath = [one for one in sets if one.place.startswith(f"{place}.")]
+    return beneath[0] if len(beneath) == 1 else None
 
 
 def _of_training(metadata: Mapping[Any, Any], key: str) -> bool:

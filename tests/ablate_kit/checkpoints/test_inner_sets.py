@@ -104,6 +104,30 @@ def test_the_detector_in_a_module_of_lightning(save: Any) -> None:
         assert checkpoint.place == "state_dict"
 
 
+def test_the_raw_weights_that_lightning_keeps_beside_their_average(
+    save: Any, told: list[str]
+) -> None:
+    # As its EMAWeightAveraging has it: the average is what loads, the others are kept.
+    own = {"loss_weights": torch.ones(2)}
+    tree = lightning(below("detector.", E) | own, current_model_state=below("detector.", W) | own)
+    with open_checkpoint(save(tree)) as checkpoint:
+        assert checkpoint.place == "state_dict.detector"
+        others = [one.place for one in checkpoint.alternatives]
+    assert others == ["state_dict", "current_model_state.detector", "current_model_state"]
+    assert 'the model\'s weights 2 times: "state_dict.detector" is taken' in told[0]
+    with open_checkpoint(save(tree), weights="current_model_state.detector") as checkpoint:
+        assert all(torch.equal(checkpoint.read(name), W[name]) for name in W)
+
+
+def test_the_only_set_below_a_key_can_be_called_by_it(save: Any) -> None:
+    with open_checkpoint(save({"model": W, "ema": {"module": E, "updates": 3}}), "ema") as one:
+        assert one.place == "ema.module"
+        assert all(torch.equal(one.read(name), E[name]) for name in W)
+    both = {"model": W, "ema": {"module": E, "updates": 3}, "em": E}
+    with pytest.raises(CheckpointError, match='no weights "e" in'):
+        open_checkpoint(save(both), "e")
+
+
 def test_any_beginning_of_names_can_be_chosen(save: Any) -> None:
     tree = {"state_dict": below("student.", W) | below("teacher.module.", E)}
     with open_checkpoint(save(tree), weights="state_dict.teacher") as checkpoint:
