@@ -114,7 +114,8 @@ def comparison(
         columns.append((("verdict",), partial(_verdict, changes, detectors)))
     header = tuple(head for heads, _ in columns for head in heads)
     rows = tuple(
-        tuple(cell for _, cells in columns for cell in cells(i)) for i in _shown(results, top)
+        tuple(cell for _, cells in columns for cell in cells(i))
+        for i in _shown(results, changes, top)
     )
     title = _against_itself(results[0]) if own else _against_labels(results[0])
     if changes:
@@ -152,18 +153,20 @@ def _against_itself(first: Result) -> str:
     )
 
 
-def _shown(results: Sequence[Result], top: int | None) -> list[int]:
-    """The baseline and ``top`` others, by AP; all of them as they come without."""
+def _shown(
+    results: Sequence[Result], changes: Sequence[Changes] | None, top: int | None
+) -> list[int]:
+    """The baseline and ``top`` others, by the change of AP; all of them as they come without."""
     numbers = list(range(len(results)))
     if top is None or top >= len(results) - 1:
         return numbers
     sign = -1 if compares_detectors(results) else 1
 
-    def by_ap(number: int) -> float:
-        ap = results[number].evaluation.overall["AP"]
-        return float("inf") if ap is None else sign * ap
+    def by_change(number: int) -> float:
+        change = change_of(results, changes, "AP", number)
+        return float("inf") if change is None else sign * change
 
-    return [0, *sorted(numbers[1:], key=by_ap)[:top]]
+    return [0, *sorted(numbers[1:], key=by_change)[:top]]
 
 
 def _of_classes(adjust: Adjust) -> str:

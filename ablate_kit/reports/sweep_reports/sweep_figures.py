@@ -55,8 +55,8 @@ def figures(
         ("percentages", _REPEATS, _curves(joined, "percent", "share cut, %")),
         ("cumulative", _REPEATS, _curves(joined, "count", "heads removed")),
         ("layers", _LAYERS, _curves(joined, "layers", "layers without it", "progressive")),
-        ("donor", _DONOR, _curves(results, "modules", "modules of the donor")),
-        ("line", _LINE, _curves(results, "alpha", "alpha")),
+        ("donor", _DONOR, _curves(joined, "modules", "modules of the donor")),
+        ("line", _LINE, _curves(joined, "alpha", "alpha")),
         ("classes", *_classes(results, changes, by_class)),
     ):
         if figure is not None:

@@ -11,10 +11,11 @@ from ablate_kit.metrics.raced_results import until
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.sequential import Looks
+from ablate_kit.metrics.uncertainty.significance import Changes
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.framework_registry import packages_of
 from ablate_kit.reports.changes import write_changes
-from ablate_kit.reports.comparison_table import comparison
+from ablate_kit.reports.comparison_table import change_of, comparison
 from ablate_kit.reports.folder import write_numbers
 from ablate_kit.reports.patch_words import account, has_donor, interplay_of
 from ablate_kit.reports.pictures import Picture, photograph, saved_picture
@@ -101,7 +102,7 @@ def write_sweep_report(
         seen_by_all = looks.images[0] if looks else results[0].images
         truth = truth_of_first(ledger.truth(), seen_by_all)
         seen = [until(one, seen_by_all) for one in results]
-        pictures += _pictures_of_boxes(place, truth, seen, dataset, count, names)
+        pictures += _pictures_of_boxes(place, truth, seen, overall, dataset, count, names)
         shown = Shown(
             {"All variants": table, **{one.title: one.table for one in parts}},
             pictures,
@@ -170,6 +171,7 @@ def _pictures_of_boxes(
     place: Path,
     truth: GroundTruth,
     results: Sequence[Result],
+    changes: Sequence[Changes],
     dataset: Dataset | None,
     count: int,
     names: Mapping[str, str],
@@ -178,8 +180,10 @@ def _pictures_of_boxes(
     the costliest variants."""
     before, *after = results
     kinds = [one.kind if by_itself(one) else None for one in after]
-    ap, *others = (one.evaluation.overall["AP"] for one in results)
-    costliest = [after[i] for i in costliest_of_each_kind(kinds, others, ap, EXAMPLES)]
+    ap = before.evaluation.overall["AP"] or 0.0
+    lost = [change_of(results, changes, "AP", row) for row in range(1, len(results))]
+    left = [None if change is None else ap + change for change in lost]
+    costliest = [after[i] for i in costliest_of_each_kind(kinds, left, ap, EXAMPLES)]
     moved = _moved(truth, results)
     pictures = []
     if (found := slots(truth, before.detections)) is not None:

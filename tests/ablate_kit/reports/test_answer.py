@@ -121,11 +121,15 @@ def test_of_several_detectors_it_names_the_best() -> None:
 
 def test_the_rows_that_cost_most_come_first_where_few_are_shown() -> None:
     results = [HEADS[0], *(result(f"h{i}", "heads", 0.5 - i / 10) for i in range(4))]
-    changes = [judged("costs")] * 4
+    changes = [judged("costs", -i / 10) for i in range(4)]
     table = comparison(results, changes, top=2)
     assert [row[0] for row in table.rows] == ["unmodified", "h3", "h2"]
     assert "the 2 of 4 that cost most AP" in table.title
     assert len(comparison(results, changes, top=4).rows) == 5
+    assert comparison(results, None, top=2).rows[1][0] == "h3"
+    # In a race, AP is of the images that a variant has seen, of few images too high.
+    raced = [HEADS[0], *(result(f"h{i}", "heads", 0.5 + i / 10) for i in range(4))]
+    assert comparison(raced, changes, top=2).rows[1][0] == "h3"
 
 
 def test_words_of_detectors_are_their_own() -> None:

@@ -14,13 +14,16 @@ from tests.ablate_kit.made_up import result_of
 Factors = dict[str, str | int | float]
 
 
-def drawn(variants: Sequence[tuple[str, str, float, Factors]]) -> dict[str, Figure]:
+def drawn(
+    variants: Sequence[tuple[str, str, float, Factors]], *, joined: bool = True
+) -> dict[str, Figure]:
     results = [result_of("unmodified"), *(result_of(*one) for one in variants)]
     changes = [
         dict.fromkeys(KEYS, Change(v, v - 0.5, v - 0.6, v - 0.4, 0.05, 0.5, 0.5, 0.2))
         for _, _, v, _ in variants
     ]
-    return {name: figure for name, _, figure in figures(results, changes, [[]] * len(variants))}
+    found = figures(results, changes, [[]] * len(variants), curves=joined)
+    return {name: figure for name, _, figure in found}
 
 
 def ticks(figure: Figure) -> list[str]:
@@ -141,6 +144,16 @@ def test_curves_are_means_of_draws_over_a_factor() -> None:
     }
     assert curves(found["cumulative"]) == {"s": [(0, 0.5), (2, 0.3), (4, 0.1)]}
     assert [x for x, _ in curves(found["layers"])["l.*.f"]] == [0, 1, 2, 3]
+
+
+def test_of_variants_that_saw_other_images_no_curve_is_drawn() -> None:
+    patches: list[tuple[str, str, float, Factors]] = [
+        (f"{factor} {i}", "patch", i / 10, {"target": "donor", factor: i})
+        for factor in ("modules", "alpha", "percent")
+        for i in (1, 2)
+    ]
+    assert list(drawn(patches)) == ["ranking", "percentages", "donor", "line"]
+    assert list(drawn(patches, joined=False)) == ["ranking"]
 
 
 def test_units_of_one_target_drawn_or_smallest_are_two_curves_and_joint_cuts_are_none() -> None:
