@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly
 from ablate_kit.plural import counted
+from ablate_kit.reports.answer import drawn_units
 from ablate_kit.reports.study_reports.findings import Findings, Sentence, outcome_of
 from ablate_kit.reports.study_reports.left_out import left_out
 from ablate_kit.studies.noted import Noted
@@ -24,12 +25,20 @@ def what_is_undecided(found: Findings) -> Sentence | None:
         told += _would_decide(found, needed, len(left))
     if close:
         lie = f"; {close} {'lies' if close == 1 else 'lie'}" if close < len(left) else ","
-        told += f"{lie} too close to the margin for more images to help"
+        unit, _ = drawn_units(found.results[0].evaluation)
+        told += f"{lie} too close to the margin for more {unit} to help"
     return Sentence(f"{told}.", tuple(one.variant for one in left))
 
 
 def _would_decide(found: Findings, needed: Sequence[int], undecided: int) -> str:
-    """Which of them images would decide that there are, and which none would."""
+    """Which of them images would decide that there are, and which none would.
+
+    Of clusters nothing says how many are among the images that were not used.
+    """
+    unit, _ = drawn_units(found.results[0].evaluation)
+    if unit != "images":
+        which, enough = _which(len(needed), undecided), roughly(max(needed))
+        return f"; about {enough:,} more {unit} would decide {which}, if they are what they seem"
     study = found.study
     there = study.total - study.images
     some = [one for one in needed if one <= there]

@@ -14,7 +14,7 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES
 from ablate_kit.metrics.uncertainty.verdict import OUTCOMES, untold
 from ablate_kit.models.frameworks import own_code
-from ablate_kit.reports.answer import answer, drawn_units, without_labels
+from ablate_kit.reports.answer import adjusted_by, answer, drawn_units, without_labels
 from ablate_kit.reports.html import render
 from ablate_kit.reports.pictures import Picture
 from ablate_kit.reports.study_reports.findings import Sentence
@@ -129,6 +129,7 @@ def page(
         what="ablation" if counted is None else "cut",
         controls=controls,
         statistics=compared.statistics,
+        adjusted=adjusted_by(compared.statistics.adjust, drawn),
         answer=answer(results, compared.changes)
         or no_answer(overall["AP"], compared.statistics.margin),
         outcomes=[(outcome, sum(one == outcome for one in found)) for outcome in OUTCOMES],

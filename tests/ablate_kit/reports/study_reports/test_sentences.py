@@ -379,6 +379,17 @@ def test_no_more_images_are_asked_for_than_there_are() -> None:
     assert "about 129 more images, of 129 that were not used, would decide it" in text
 
 
+def test_clusters_that_would_decide_are_no_images() -> None:
+    rows = {"a": change(-0.01, "undecided", 12), "b": change(-0.01, "undecided")}
+    found = findings(rows, [part("a"), part("b")])
+    found.results[0].evaluation.counts["clusters"] = 8
+    text = "\n".join(one.text for one in sentences(found))
+    assert (
+        "2 of 2 cuts are undecided; about 12 more clusters would decide 1 of them, if they are "
+        "what they seem; 1 lies too close to the margin for more clusters to help."
+    ) in text
+
+
 def test_free_together_is_said_of_the_parts_that_were_cut_at_once_and_no_others() -> None:
     """A study is steered by verdicts one by one; those of its report are adjusted for all."""
     names = ["a", "b", "c", "d"]

@@ -75,6 +75,7 @@ def test_controls_are_neither_counted_nor_tested(ledger: Ledger) -> None:
     assert "<h1>2 ablations on 12 images</h1>" in page
     assert "<b>1 of 2</b>change AP significantly" in page
     assert "4 random controls, cuts of the same size to read" in " ".join(page.split())
+    assert "adjusted for all variants (Holm)." in " ".join(page.split())  # as the table says
     assert 'class="judged"' in page  # which is all on paper, where nothing scrolls
     assert "@page judged { size: landscape; }" in page
     of_ap = {one["variant"]: one for one in rows(ledger, "changes.csv") if one["metric"] == "AP"}
