@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from ablate_kit.cli.common_options import Download
+from ablate_kit.cli.common_options import Download, Weights
 from ablate_kit.cli.early import check_files
 from ablate_kit.models.framework_registry import USAGE, check_model
 from ablate_kit.models.frameworks import own_code
@@ -49,9 +49,7 @@ class ModelOptions:
     model: Model = None
     class_names: ClassNames = None
     trust_remote_code: Trust = False
-    weights: Annotated[
-        str | None, typer.Option(help="Which of the file's weights, where it holds several.")
-    ] = None
+    weights: Weights = None
     allow_download: Download = False
 
     def __post_init__(self) -> None:

@@ -31,6 +31,25 @@ Adjusted = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+RunMargin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin",
+        help="Change of AP below which a part counts as free; by default as in the run (0.01 "
+        "without one).",
+        min=0,
+        max=1,
+        rich_help_panel=_PANEL,
+    ),
+]
+RunAdjusted = Annotated[
+    str | None,
+    typer.Option(
+        "--adjust",
+        help="How stars and verdicts are adjusted, family or fdr; by default as in the run.",
+        rich_help_panel=_PANEL,
+    ),
+]
 Cluster = Annotated[
     str | None,
     typer.Option(
@@ -49,6 +68,7 @@ MaxDetections = Annotated[
 ]
 FIXED_SCORE = "Score from which detections count in the F1 at a fixed threshold"
 OWN_SCORE = "Without labels: score from which the unmodified model's boxes stand for objects"
+ScoreThreshold = Annotated[float, typer.Option(help=f"{FIXED_SCORE}. {OWN_SCORE}.", min=0, max=1)]
 Top = Annotated[
     int | None,
     typer.Option(help="Print only N rows: those that cost most, or the best detectors.", min=1),

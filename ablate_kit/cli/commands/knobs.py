@@ -12,12 +12,7 @@ from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.number_lists import whole_numbers
 from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
-from ablate_kit.cli.statistics_options import (
-    FIXED_SCORE,
-    OWN_SCORE,
-    MaxDetections,
-    StatisticsOptions,
-)
+from ablate_kit.cli.statistics_options import MaxDetections, ScoreThreshold, StatisticsOptions
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
 
@@ -43,9 +38,7 @@ def knobs(
     ] = None,
     data: DataOptions,
     model: ModelOptions,
-    score_threshold: Annotated[
-        float, typer.Option(help=f"{FIXED_SCORE}. {OWN_SCORE}.", min=0, max=1)
-    ] = 0.5,
+    score_threshold: ScoreThreshold = 0.5,
     max_detections: MaxDetections = 100,
     batch_size: BatchSize = 8,
     device: Annotated[str, typer.Option(help="Where AP is measured: cpu, cuda, cuda:1 ...")] = (

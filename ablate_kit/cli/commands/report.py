@@ -7,7 +7,7 @@ import typer
 
 from ablate_kit.cli.early import check_run
 from ablate_kit.cli.output import hear, say, say_lines, say_where, warn
-from ablate_kit.cli.statistics_options import Top, statistics
+from ablate_kit.cli.statistics_options import RunAdjusted, RunMargin, Top, statistics
 
 
 def report(
@@ -15,22 +15,8 @@ def report(
     examples: Annotated[
         int, typer.Option(help="Photographs to show; 0 for none.", min=0, max=6)
     ] = 6,
-    margin: Annotated[
-        float | None,
-        typer.Option(
-            help="Change of AP below which a part counts as free, in this report; the run's own by "
-            "default.",
-            min=0,
-            max=1,
-        ),
-    ] = None,
-    adjust: Annotated[
-        str | None,
-        typer.Option(
-            help="How stars and verdicts are adjusted in this report, family or fdr; the run's own "
-            "by default."
-        ),
-    ] = None,
+    margin: RunMargin = None,
+    adjust: RunAdjusted = None,
     top: Top = None,
 ) -> None:
     """Write the report of a sweep from its ledger and detections; nothing is run."""

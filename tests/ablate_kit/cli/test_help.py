@@ -51,6 +51,14 @@ def test_the_help_groups_commands_and_shows_examples(run: Callable[..., str]) ->
     assert "ablate keys builtin:shapes_tiny --format tree --levels 2" in run("keys", "--help")
 
 
+@pytest.mark.parametrize("command", ["report", "replicate", "shrink"])
+def test_the_margin_of_what_goes_on_with_a_run_is_said_to_be_the_run_s(
+    run: Callable[..., str], command: str
+) -> None:
+    told = " ".join(run(command, "--help").replace("│", " ").split())
+    assert "counts as free; by default as in the run" in told
+
+
 def test_the_version(run: Callable[..., str]) -> None:
     assert run("--version") == f"ablate {__version__}\n"
 
