@@ -47,7 +47,7 @@ NumHeads = Annotated[
 PlanOnly = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
 ]
-Repeats = Annotated[int, typer.Option(help="Independent random draws per percentage.")]
+Repeats = Annotated[int, typer.Option(help="Independent random draws per percentage.", min=1)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")]
 SEED = 42
 Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]

@@ -50,8 +50,6 @@ def random_heads(
 
     The number of heads is rounded down. Raises ``UserError`` where that leaves none.
     """
-    if repeats < 1:
-        raise UserError(f"repeats is {repeats}; expected at least 1")
     found = []
     for percent in percents:
         check_percent(percent)

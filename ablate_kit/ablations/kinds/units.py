@@ -28,8 +28,6 @@ def units(
 
     Raises ``UserError`` for a percentage outside 0-100, or one that cuts nothing.
     """
-    if repeats < 1:
-        raise UserError(f"repeats is {repeats}; expected at least 1")
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     for percent in percents:
         check_percent(percent)

@@ -37,7 +37,7 @@ class DissectUnits(Kind):
         size = math.prod(_shape(self.tensor, source.checkpoint.shapes))
         found = []
         for percent in self.percent:
-            units = _count(size, percent, self.repeats)
+            units = _count(size, percent)
             for repeat in range(self.repeats):
                 edit = Edit(self.tensor, Permuted(units, self.seed, repeat))
                 name = f"model_{self.tensor}_single_wise_{percent:g}"
@@ -69,7 +69,7 @@ class DissectHeads(Kind):
         without_layer = self.tensor.replace("{layer}.", "").replace(".{layer}", "")
         found = []
         for percent in self.percent:
-            units = _count(HEADS * shape[0], percent, self.repeats)
+            units = _count(HEADS * shape[0], percent)
             for repeat in range(self.repeats):
                 edits = [
                     Edit(name, Stretches(units, self.seed, repeat * len(names) + place))
@@ -144,10 +144,8 @@ def _shape(tensor: str, shapes: Shapes) -> tuple[int, ...]:
     return shapes[tensor]
 
 
-def _count(size: int, percent: float, repeats: int) -> int:
+def _count(size: int, percent: float) -> int:
     check_percent(percent)
-    if repeats < 1:
-        raise UserError(f"repeats is {repeats}; expected at least 1")
     count = int(size * percent / 100)  # as its code rounds
     if not count:
         raise UserError(f"{percent:g} % of {size} is less than one")
