@@ -44,7 +44,7 @@ class HeadsGreedy(Kind):
     kind: Literal["heads-greedy"] = "heads-greedy"
     pattern: str
     num_heads: Count | None = None
-    steps: Count | None = None  # how many heads are removed; by default all but one
+    steps: Count | None = None  # how many heads are removed; by default all but one, if there are
     metric: Key = "AP"  # that decides
 
     def make(self, source: KindContext) -> list[Ablation]:
@@ -56,7 +56,7 @@ class HeadsGreedy(Kind):
         heads = sum(
             module.head_count() for module in source.attentions(self.pattern, self.num_heads)
         )
-        rounds = self.steps or heads - 1
+        rounds = self.steps or max(1, heads - 1)
         return rounds, sum(heads - number for number in range(rounds))
 
     def rounds(self, source: KindContext) -> Generator[list[Ablation], Values, list[Removal]]:
@@ -66,8 +66,8 @@ class HeadsGreedy(Kind):
         """
         modules = source.attentions(self.pattern, self.num_heads)
         heads = [(module, head) for module in modules for head in range(module.head_count())]
-        count = len(heads) - 1 if self.steps is None else self.steps
-        if count > len(heads) or count < 1:
+        count = self.steps or max(1, len(heads) - 1)
+        if count > len(heads):
             label = file_name(self.pattern)
             raise UserError(f"{count} steps for the {len(heads)} heads of {label}; give fewer")
         return self._rounds(modules, heads, count)

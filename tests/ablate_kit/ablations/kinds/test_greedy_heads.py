@@ -102,6 +102,13 @@ def test_too_many_steps_are_refused() -> None:
         rounds_of(9)
 
 
+def test_where_there_is_one_head_that_one_is_removed() -> None:
+    layer = {name: one for name, one in TENSORS.items() if name.startswith("layers.0")}
+    source: Any = SimpleNamespace(attentions=lambda *_: attentions(layer, heads=1))
+    (only,) = next(HeadsGreedy(pattern="x").rounds(source))
+    assert removed(only) == {(0, 0)}
+
+
 def test_heads_that_stay_are_nested(made: Make) -> None:
     kind = HeadsRetained(pattern="layers.*", num_heads=HEADS, keep=[0, 1, 3], repeats=2)
     found = made(kind, TENSORS)
