@@ -206,10 +206,12 @@ def test_the_study_of_mmdetections_models(repository, kind, count):
     }
     attention = {"num_heads": 8}
     layer = {"layer_cfg": {"self_attn_cfg": attention, "cross_attn_cfg": attention}}
+    settings = {"encoder": layer, "decoder": layer}
     checkpoint = SimpleNamespace(
         tensors=tensors,
         shapes=shapes,
-        settings={"encoder": layer, "decoder": layer},
+        config=settings,
+        settings=settings,
         modules_above=lambda key: [],
         unsupported={},
         quantized={},

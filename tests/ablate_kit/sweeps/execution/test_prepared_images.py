@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,18 @@ def test_a_second_time_nothing_is_prepared_and_every_bit_is_the_same(
     assert len(RecordingCache(tmp_path / "cache").entries()) == len(SIZES)
 
 
+def changed_end(path: Path, last: int) -> None:
+    """In one step, as other threads may be reading the file."""
+    new = path.with_suffix(".new")
+    new.write_bytes(path.read_bytes()[:-1] + bytes([last]))
+    new.replace(path)
+
+
 def other_pixels(folder: Path, _: pytest.MonkeyPatch) -> Preparing:
     """In a file of the same name, size and date."""
     path = folder / "2.bmp"
     then = path.stat()
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+    changed_end(path, path.read_bytes()[-1] ^ 1)
     os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
     assert path.stat().st_size == then.st_size
     return Preparing()
@@ -161,11 +167,12 @@ def test_an_image_that_changes_while_it_is_prepared_is_not_kept(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Slow(Preparing):
+        calls = count()  # of several threads
+
         def prepare(self, image: Pixels) -> Prepared:
-            if self.done == 0:  # of the first batch
+            if next(self.calls) == 0:  # of the first batch
                 other_pixels(folder, monkeypatch)
-                path = folder / "0.bmp"
-                path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+                changed_end(folder / "0.bmp", 255)
             return super().prepare(image)
 
     prepared(Slow(), folder, tmp_path / "cache")
