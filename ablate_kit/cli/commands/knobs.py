@@ -84,7 +84,6 @@ def knobs(
     judged = tests.statistics()
     evaluation = tests.evaluation(batch_size, score_threshold, max_detections)
     dataset = data.to_evaluate(device, output)
-    warn(data_digest(dataset).notes(tests.cluster))
 
     with model.runnable(checkpoint) as (given, file):
         chosen = choose(file, model.model)
@@ -116,7 +115,8 @@ def knobs(
             name=name_of(checkpoint),
             advance=lambda count: bars.update(bar, advance=count),
         )
-    warn([*done.notes, *crowded(done.truth)])
+    alike = data_digest(dataset).notes(tests.cluster)  # reads all files, once nothing is refused
+    warn([*alike, *done.notes, *crowded(done.truth)])
     found = compare(done.truth, done.results, judged)
     costs = cost_of_settings(
         lambda where: (adapter, own) if where == device else opened(where),
