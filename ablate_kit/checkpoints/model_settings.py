@@ -17,7 +17,8 @@ from ablate_kit.errors import CheckpointError
 from detector.disk.bounded import SETTINGS, read_bounded
 
 # Where training scripts keep their arguments, and models the names of their classes.
-_ARGUMENTS = ("args", "hyper_parameters", "train_args")
+_ARGUMENTS = ("args", "hyper_parameters", "train_args", "hparams", "cfg")
+_DEEPEST = 16  # table in a table
 _CLASSES = ("names", "classes", "class_names", "CLASSES")
 
 
@@ -47,11 +48,13 @@ def config(
 
 
 def arguments(metadata: Mapping[Any, Any], tensors: Mapping[str, TensorInfo]) -> Mapping[str, Any]:
-    """The arguments of the script that trained the model; empty where there are none."""
+    """The arguments of the script that trained the model, objects among them as tables of their
+    attributes; empty where there are none."""
     found = next((metadata[key] for key in _ARGUMENTS if key in metadata), None)
     if found is None:
         found = _of_model(metadata, tensors, _ARGUMENTS)
-    return _table(found) or {}
+    tables = _tables(_plain(found), {}, _DEEPEST)
+    return tables if isinstance(tables, dict) else {}
 
 
 def classes(
@@ -92,6 +95,35 @@ def _table(value: Any) -> Mapping[str, Any] | None:
     """A table, or the attributes of an object, or what a text spells as JSON; None for all else."""
     found = value.state if isinstance(value, UnresolvedObject) else _plain(value)
     return found if isinstance(found, dict) else None
+
+
+def _tables(value: Any, known: dict[int, Any], depth: int) -> Any:
+    """``value`` with tables in place of objects that have attributes or are tables themselves."""
+    if not isinstance(value, UnresolvedObject | dict | list) or depth == 0:
+        return value
+    if id(value) in known:  # also what lies within itself
+        return known[id(value)]
+    found: Any = value
+    if isinstance(value, UnresolvedObject):
+        own = value.state if isinstance(value.state, dict) else {}
+        if "_content" in own or "_val" in own:  # a table, list or value of OmegaConf
+            return _tables(own.get("_content", own.get("_val")), known, depth)
+        pairs = all(isinstance(one, tuple) and len(one) == 2 for one in value.items)
+        if pairs and all(isinstance(one[0], str) for one in value.items) and value.items:
+            found = dict(value.items)  # such as Lightning's AttributeDict
+        elif isinstance(value.state, dict):
+            found = value.state
+    if isinstance(found, dict):
+        table: dict[Any, Any] = {}
+        known[id(value)] = table
+        table.update({key: _tables(one, known, depth - 1) for key, one in found.items()})
+        return table
+    if isinstance(found, list):
+        listed: list[Any] = []
+        known[id(value)] = listed
+        listed.extend(_tables(one, known, depth - 1) for one in found)
+        return listed
+    return value
 
 
 def _plain(value: Any) -> Any:

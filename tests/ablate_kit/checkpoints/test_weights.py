@@ -140,6 +140,49 @@ def test_settings_are_the_configuration_or_the_training_scripts(
         assert checkpoint.settings["nheads"] == 6
 
 
+class Table(dict):  # type: ignore[type-arg]
+    """As Lightning's AttributeDict."""
+
+
+class Node:
+    """As OmegaConf's: a table, a list or a value."""
+
+    def __init__(self, **state: Any) -> None:
+        vars(self).update(state)
+
+
+def test_settings_are_tables_all_the_way_down(save: Any) -> None:
+    tables = [
+        {"hyper_parameters": Table(model=Table(dim=64, heads=[1, Table(a=2)]))},
+        {
+            "args": argparse.Namespace(
+                model=argparse.Namespace(dim=64, heads=[1, argparse.Namespace(a=2)])
+            )
+        },
+        {
+            "cfg": Node(
+                _content={
+                    "model": Node(
+                        _content={
+                            "dim": Node(_val=64),
+                            "heads": Node(_content=[Node(_val=1), Node(_content={"a": 2})]),
+                        },
+                        _parent=Node(_content=None),
+                    )
+                }
+            )
+        },
+    ]
+    for one in tables:
+        with open_checkpoint(save({"model": {"w": torch.ones(2)}} | one)) as checkpoint:
+            assert checkpoint.settings == {"model": {"dim": 64, "heads": [1, {"a": 2}]}}
+    within: dict[str, Any] = {"n": 1}
+    within["self"] = within
+    with open_checkpoint(save({"model": {"w": torch.ones(2)}, "args": within})) as checkpoint:
+        found = checkpoint.settings
+        assert found["self"]["self"]["n"] == 1
+
+
 @pytest.mark.parametrize("extra", [{}, {"args": ["--nheads", "6"]}, {"args": argparse.Namespace()}])
 def test_settings_may_be_absent(save: Any, extra: dict[str, Any]) -> None:
     with open_checkpoint(save({"model": W, **extra})) as checkpoint:
