@@ -82,15 +82,19 @@ class StatisticsOptions:
     PANEL: ClassVar[str] = _PANEL
 
     resamples: Annotated[
-        int, typer.Option(help="Bootstrap resamples for the intervals; 0: no intervals.", min=0)
-    ] = 2000
+        int | None,
+        typer.Option(
+            help="Bootstrap resamples for the intervals, 2000 by default; 0: no intervals.", min=0
+        ),
+    ] = None
     margin: Margin = None
     adjust: Adjusted = None
     cluster: Cluster = None
 
     def check(self, compared: int, top: int | None, as_json: bool) -> None:
         """Raises ``UserError`` for what has no effect on so many detectors, or on JSON."""
-        for option, given in (("--margin", self.margin), ("--adjust", self.adjust), ("--top", top)):
+        of_changes = {"--resamples": self.resamples or None, "--margin": self.margin}
+        for option, given in {**of_changes, "--adjust": self.adjust, "--top": top}.items():
             if given is not None and compared < 2:
                 raise UserError(f"{option} has no effect on one alone: nothing is compared")
         if top is not None and as_json:
@@ -99,7 +103,7 @@ class StatisticsOptions:
     def statistics(self) -> "Statistics":
         """The same, with what is usual where nothing is given."""
         for option, given in (("--margin", self.margin), ("--adjust", self.adjust)):
-            if given is not None and not self.resamples:
+            if given is not None and self.resamples == 0:
                 raise UserError(f"{option} has no effect on --resamples 0: there are no verdicts")
         return statistics(self.margin, self.adjust, None, self.resamples, self.cluster)
 

@@ -1,18 +1,17 @@
 """Results as pictures."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate_kit import text as safe
-from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
-from ablate_kit.reports.saved_figure import new_figure, open_sides, save_figure
+from ablate_kit.reports.saved_figure import new_figure, open_sides
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -26,16 +25,9 @@ def most_changed(results: Sequence[Result], count: int) -> list[int]:
     return [0, *sorted(order[:count])]
 
 
-def comparison_figure(
-    results: Sequence[Result], path: Path, changes: Sequence[Changes] = ()
-) -> None:
+def comparison_figure(results: Sequence[Result], changes: Sequence[Changes] = ()) -> "Figure":
     """A dot per variant and metric, colored by kind, with the baseline as a line; and of
-    ``changes``, one for each other result, the 95 % interval against that line.
-
-    Writes PNG, PDF or SVG, by the suffix of ``path``.
-    """
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise UserError(f"cannot draw {path.name}; expected a name ending in .png, .pdf or .svg")
+    ``changes``, one for each other result, the 95 % interval against that line."""
     shown, others = most_changed(results, ROWS), len(results) - 1
     results = [results[i] for i in shown]
     changes = [changes[i - 1] for i in shown[1:]] if changes else changes
@@ -76,7 +68,7 @@ def comparison_figure(
     handles, labels = panels[0].get_legend_handles_labels()
     columns = min(len(labels), 5)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
-    save_figure(figure, path, path.suffix[1:])
+    return figure
 
 
 def _interval(panel: "Axes", baseline: float, change: Change, row: int, color: str) -> None:

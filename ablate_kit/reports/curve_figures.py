@@ -1,19 +1,22 @@
 """Precision, recall and F1 over the score threshold, as a picture."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.curves import Curves
 from ablate_kit.reports.comparison_figure import COLORS
-from ablate_kit.reports.saved_figure import new_figure, save_figure
+from ablate_kit.reports.saved_figure import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST = 8  # curves that can be told apart
 
 
-def curves_figure(drawn: Mapping[str, Curves], threshold: float, path: Path, note: str) -> None:
+def curves_figure(drawn: Mapping[str, Curves], threshold: float, note: str) -> "Figure":
     """Precision against recall, and F1, precision and recall against the score, over all classes.
 
     The operating point, ``threshold``, is a dot on each curve and a line. ``note`` stands below.
@@ -52,4 +55,4 @@ def curves_figure(drawn: Mapping[str, Curves], threshold: float, path: Path, not
         figure.legend(loc="outside upper center", ncols=min(len(drawn), 4), frameon=False)
     if note:
         figure.supxlabel(note, fontsize="medium")
-    save_figure(figure, path, path.suffix[1:])
+    return figure

@@ -15,6 +15,7 @@ from ablate_kit.metrics.transitions import Transitions, changes, groups
 from ablate_kit.registry import Registry
 from ablate_kit.reports.comparison_figure import most_changed
 from ablate_kit.reports.curve_figures import MOST, curves_figure
+from ablate_kit.reports.saved_figure import save_figure
 from ablate_kit.reports.table import Table
 
 RESULT_FILES: Registry[Callable[[Path, Sequence[Result]], None]] = Registry("result files")
@@ -83,7 +84,8 @@ def confusion_table(classes: Sequence[str], found: Confusion) -> Table:
 
 
 def write_details(place: Path, truth: GroundTruth, results: Sequence[Result]) -> None:
-    """``curves.png``; ``confusion/`` and, for several, ``changes/`` with a CSV per variant."""
+    """``curves.svg``, ``.png``, ``.pdf``; ``confusion/`` and, for several, ``changes/`` with a CSV
+    per variant."""
     threshold = results[0].evaluation.thresholds.calibrated
     (place / "confusion").mkdir()
     shown = [results[i] for i in most_changed(results, MOST - 1)]
@@ -92,7 +94,7 @@ def write_details(place: Path, truth: GroundTruth, results: Sequence[Result]) ->
     }
     others, first = len(results) - 1, safe.label(results[0].name)
     note = f"{first} and the {MOST - 1} of {others} whose AP changes most" if others >= MOST else ""
-    curves_figure(drawn, threshold, place / "curves.png", note)
+    save_figure(curves_figure(drawn, threshold, note), place / "curves")
     for i, one in enumerate(results):
         counts = confusion(truth, one.detections, threshold)
         text = confusion_table(truth.classes, counts).csv()

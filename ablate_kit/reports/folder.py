@@ -12,7 +12,7 @@ from ablate_kit.reports.comparison_table import class_changes_table, comparison
 from ablate_kit.reports.evaluation_tables import class_table
 from ablate_kit.reports.paper_table import caption, paper_table
 from ablate_kit.reports.results_file import UNKNOWN, Origin, results_document, results_text
-from ablate_kit.reports.saved_figure import KINDS
+from ablate_kit.reports.saved_figure import save_figure
 from ablate_kit.reports.table import Table
 from detector.disk.atomic import new_folder
 from detector.errors import check_can_write
@@ -65,6 +65,5 @@ def write_report(
             text = class_changes_table(results, found).latex()
             (place / "classes.tex").write_text(text, encoding="utf-8")
         if len(results) > 1:
-            for kind in KINDS:
-                comparison_figure(results, place / f"figure.{kind}", found.changes)
+            save_figure(comparison_figure(results, found.changes), place / "figure")
         also(place)

@@ -42,7 +42,6 @@ def photograph(path: Path) -> Markup:
 
 def saved_picture(place: Path, name: str, caption: str, figure: Figure) -> Picture:
     """A figure in its files in the folder ``place``, and on the page."""
-    for kind in KINDS:
-        save_figure(figure, place / f"{name}.{kind}", kind)
+    save_figure(figure, place / name)
     svg = themed((place / f"{name}.svg").read_text(encoding="utf-8"))
     return Picture(name, caption, ", ".join(f"{name}.{kind}" for kind in KINDS), svg)

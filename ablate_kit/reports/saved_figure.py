@@ -1,7 +1,8 @@
-"""A figure, and that as a file: the same bytes for the same figure."""
+"""A figure, and that as files: the same bytes for the same figure."""
 
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ablate_kit import text as safe
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("svg", "png", "pdf")  # for pages, slides and papers
+# White and black that stay: the pure ones follow the reader's theme on a page (pictures.py).
+NEAR_WHITE, NEAR_BLACK = "#fefefe", "#010101"
 _DATED = {"png": ("Software",), "svg": ("Date",), "pdf": ("CreationDate", "Creator", "Producer")}
 
 
@@ -22,12 +25,16 @@ def new_figure(width: float, height: float) -> "Figure":
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     class LaidOut(Figure):
+        laid_out = False
+
         def draw(self, renderer: Any) -> None:
-            """Before the drawing that it keeps, matplotlib makes one that it throws away, of which
-            no more is needed than the layout."""
+            """Before each drawing that it keeps, matplotlib makes one that it throws away, of which
+            no more is needed than the layout, and that once."""
             layout = self.get_layout_engine()
             if isinstance(layout, ConstrainedLayoutEngine):
-                layout.execute(self)
+                if not self.laid_out:
+                    layout.execute(self)
+                self.laid_out = True
             else:
                 super().draw(renderer)
 
@@ -54,12 +61,23 @@ def rows_of_changes(names: "Sequence[str]", axis: str) -> "tuple[Figure, Axes]":
     return figure, panel
 
 
-def save_figure(figure: "Figure", place: Path | BinaryIO, kind: str) -> None:
-    """Writes ``figure`` as ``kind``: png, svg or pdf."""
+def drawn(figure: "Figure") -> dict[str, bytes]:
+    """Of each of ``KINDS`` the file."""
     import matplotlib as mpl
 
-    # Or there are a date in it, and names of its shapes that are drawn at random.
-    metadata = dict.fromkeys(_DATED[kind])
+    files = {}
     # Journals refuse PDF files with the fonts of matplotlib's default, type 3.
     with mpl.rc_context({"svg.hashsalt": "ablate", "svg.fonttype": "path", "pdf.fonttype": 42}):
-        figure.savefig(place, format=kind, dpi=150, metadata=metadata)
+        for kind in KINDS:
+            file = BytesIO()
+            # Or there are a date in it, and names of its shapes that are drawn at random.
+            metadata = dict.fromkeys(_DATED[kind])
+            figure.savefig(file, format=kind, dpi=150, metadata=metadata)
+            files[kind] = file.getvalue()
+    return files
+
+
+def save_figure(figure: "Figure", place: Path) -> None:
+    """Writes a file of each of ``KINDS``, which is the suffix that ``place`` gets."""
+    for kind, content in drawn(figure).items():
+        place.with_name(f"{place.name}.{kind}").write_bytes(content)

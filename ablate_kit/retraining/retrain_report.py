@@ -1,6 +1,5 @@
 """The files that a study ends with."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from ablate_kit import text as safe
 from ablate_kit.reports.comparison_figure import COLORS
-from ablate_kit.reports.saved_figure import KINDS, new_figure, open_sides, save_figure
+from ablate_kit.reports.saved_figure import KINDS, drawn, new_figure, open_sides
 from ablate_kit.retraining.runs import CURVES, RunResult
 from ablate_kit.retraining.summary import by_arm, class_table, difference, summary_table
 from detector.disk.atomic import new_files
@@ -28,12 +27,8 @@ def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
         "per_class.csv": class_table(outcomes).csv(),
     }
     contents = {name: text.encode() for name, text in texts.items()}
-    figure = _figure(outcomes)
-    for kind in KINDS:
-        file = io.BytesIO()
-        save_figure(figure, file, kind)
-        contents[f"figure.{kind}"] = file.getvalue()
-    new_files(folder, contents)
+    pictures = {f"figure.{kind}": file for kind, file in drawn(_figure(outcomes)).items()}
+    new_files(folder, contents | pictures)
 
 
 def _figure(outcomes: Sequence[RunResult]) -> Any:

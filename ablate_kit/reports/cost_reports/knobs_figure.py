@@ -1,7 +1,7 @@
 """Accuracy against cost of a detector's settings, as a picture."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate_kit import text as safe
 from ablate_kit.costs.measure import Cost
@@ -9,19 +9,17 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.cost_reports.knobs_table import pareto, price_name, prices
-from ablate_kit.reports.saved_figure import new_figure, open_sides, save_figure
+from ablate_kit.reports.saved_figure import new_figure, open_sides
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST = 2**31  # layers or queries: a detector has no more than it has
 
 
-def knobs_figure(
-    results: Sequence[Result], found: Comparison, costs: Sequence[Cost], path: Path
-) -> None:
+def knobs_figure(results: Sequence[Result], found: Comparison, costs: Sequence[Cost]) -> "Figure":
     """AP over what each setting costs, a line per knob, with 95 % intervals; the Pareto front is a
-    line below them.
-
-    Writes PNG or SVG, by the suffix of ``path``.
-    """
+    line below them."""
     figure = new_figure(8, 5)
     panel = figure.subplots()
     aps = [one.evaluation.overall["AP"] for one in results]
@@ -71,4 +69,4 @@ def knobs_figure(
     open_sides(panel)
     if any(one is not None for one in aps):
         figure.legend(loc="outside upper center", ncols=len(knobs) + 2, frameon=False)
-    save_figure(figure, path, path.suffix[1:])
+    return figure

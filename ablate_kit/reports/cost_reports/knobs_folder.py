@@ -14,9 +14,8 @@ from ablate_kit.reports.cost_reports.knobs_figure import knobs_figure
 from ablate_kit.reports.cost_reports.knobs_table import knobs_table, price_name
 from ablate_kit.reports.folder import write_report
 from ablate_kit.reports.html import render
-from ablate_kit.reports.pictures import themed
+from ablate_kit.reports.pictures import saved_picture
 from ablate_kit.reports.results_file import Origin
-from ablate_kit.reports.saved_figure import KINDS
 
 
 def write_knobs_report(
@@ -27,7 +26,7 @@ def write_knobs_report(
     origin: Origin,
     notes: Sequence[str],
 ) -> None:
-    """What ``write_report`` writes, and ``knobs.csv``, ``knobs.md``, ``knobs.png``, ``costs.json``
+    """What ``write_report`` writes, and ``knobs.csv``, ``knobs.md``, ``knobs.svg``, ``costs.json``
     and ``report.html``."""
 
     def also(place: Path) -> None:
@@ -35,8 +34,8 @@ def write_knobs_report(
         (place / "knobs.csv").write_text(table.csv(), encoding="utf-8")
         (place / "knobs.md").write_text(table.markdown(), encoding="utf-8")
         (place / "costs.json").write_text(costs_text(results, costs), encoding="utf-8")
-        for kind in KINDS:
-            knobs_figure(results, found, costs, place / f"knobs.{kind}")
+        caption = f"AP against {price_name(costs)}."
+        picture = saved_picture(place, "knobs", caption, knobs_figure(results, found, costs))
         said = answer(results, found.changes)
         metrics = comparison(results, found.changes, statistics=found.statistics)
         page = render(
@@ -47,8 +46,8 @@ def write_knobs_report(
                 (title, one.header, one.rows, one.title.removeprefix(f"{said}\n"))
                 for title, one in (("Settings", table), ("All metrics", metrics))
             ],
-            picture=themed((place / "knobs.svg").read_text(encoding="utf-8")),
-            caption=f"AP against {price_name(costs)}.",
+            picture=picture.markup,
+            caption=picture.caption,
             command=origin.command,
             notes=notes,
         )

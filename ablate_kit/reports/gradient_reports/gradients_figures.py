@@ -1,6 +1,6 @@
 """A gradient diagnosis as pictures."""
 
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,14 +9,14 @@ from ablate_kit.gradients.diagnose import FLAGS, VERDICTS
 from ablate_kit.gradients.parameter_names import region
 from ablate_kit.gradients.timeline import EDGES
 from ablate_kit.reports.gradient_reports.gradients_text import GradientReport
-from ablate_kit.reports.saved_figure import new_figure
+from ablate_kit.reports.saved_figure import NEAR_WHITE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Sound in gray-green, what is grave in strong colors; neighbors differ for color-blind readers.
 COLORS = {
-    "non_finite": "#000000",
+    "non_finite": "#A50026",
     "no_update": "#7A0177",
     "never_updated": "#D55E00",
     "vanishing": "#CC79A7",
@@ -36,7 +36,7 @@ HATCHES = dict(zip(FLAGS, _PATTERNS, strict=True))
 CLOSE = 0.018  # of the figure's height: labels nearer than this are left out
 
 
-def heat_map(report: GradientReport, file: BinaryIO) -> None:
+def heat_map(report: GradientReport) -> "Figure":
     """Mean gradient norm of every tensor, in the model's order, over the steps."""
     figure = new_figure(9, 8)
     axes: Any = figure.subplots()
@@ -73,10 +73,10 @@ def heat_map(report: GradientReport, file: BinaryIO) -> None:
     axes.set_title(
         "Gradient norm by depth over time (gray: none, or zero)", fontsize=10, loc="left"
     )
-    _save(figure, file)
+    return figure
 
 
-def update_histogram(report: GradientReport, file: BinaryIO) -> None:
+def update_histogram(report: GradientReport) -> "Figure":
     """How large the steps were against the weights, over all steps and tensors."""
     figure = new_figure(7, 3.2)
     axes: Any = figure.subplots()
@@ -87,10 +87,10 @@ def update_histogram(report: GradientReport, file: BinaryIO) -> None:
     axes.set_ylabel("tensors x steps")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, file)
+    return figure
 
 
-def verdict_bars(report: GradientReport, file: BinaryIO) -> None:
+def verdict_bars(report: GradientReport) -> "Figure":
     """Tensors of each module by verdict."""
     modules = report.modules()
     figure = new_figure(8, 1.4 + 0.24 * len(modules))
@@ -101,7 +101,11 @@ def verdict_bars(report: GradientReport, file: BinaryIO) -> None:
         widths = np.array([counts.get(verdict, 0) for counts in modules.values()], dtype=float)
         if widths.any():
             label = verdict.replace("_", " ")
-            look = {"color": COLORS[verdict], "hatch": HATCHES.get(verdict), "edgecolor": "white"}
+            look = {
+                "color": COLORS[verdict],
+                "hatch": HATCHES.get(verdict),
+                "edgecolor": NEAR_WHITE,
+            }
             axes.barh(places, widths, left=left, label=label, height=0.8, linewidth=0, **look)
             left += widths
     axes.set_yticks(places, list(map(safe.label, modules)), fontsize=8)
@@ -109,11 +113,7 @@ def verdict_bars(report: GradientReport, file: BinaryIO) -> None:
     axes.set_xlabel("tensors")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=8)
-    _save(figure, file)
+    return figure
 
 
 FIGURES = {"heat_map": heat_map, "update_ratios": update_histogram, "verdicts": verdict_bars}
-
-
-def _save(figure: "Figure", file: BinaryIO) -> None:
-    figure.savefig(file, dpi=110, format="png")

@@ -1,7 +1,5 @@
 """A gradient diagnosis as files in one folder, which a run under way writes again and again."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -23,6 +21,8 @@ from ablate_kit.reports.gradient_reports.gradients_text import (
     summary,
 )
 from ablate_kit.reports.html import render
+from ablate_kit.reports.pictures import themed
+from ablate_kit.reports.saved_figure import drawn
 from detector.disk.atomic import new_files
 
 DETAILED, ANALYSIS = "gradient_flow_detailed_report.txt", "gradient_analysis_report.txt"
@@ -54,20 +54,18 @@ def write_gradients(folder: Path, report: GradientReport) -> None:
     They are replaced together: a run that is stopped at any moment, or finds the disk full, leaves
     complete ones.
     """
-    figures = {}
-    for name, draw in FIGURES.items():
-        file = io.BytesIO()
-        draw(report, file)
-        figures[name] = file.getvalue()
+    figures = {name: drawn(make(report)) for name, make in FIGURES.items()}
     texts = {
         "summary.txt": safe.lines(summary(report)) + "\n",
         DETAILED: safe.lines(detailed_report(report)),
         ANALYSIS: safe.lines(analysis_report(report)),
         "tensors.csv": _csv(report),
         "gradients.json": safe.to_json(to_dict(report), 1) + "\n",
-        "report.html": _page(report, figures),
+        "report.html": _page(report, {name: files["svg"] for name, files in figures.items()}),
     }
-    pictures = {f"{name}.png": picture for name, picture in figures.items()}
+    pictures = {
+        f"{name}.{kind}": file for name, files in figures.items() for kind, file in files.items()
+    }
     new_files(folder, pictures | {name: text.encode() for name, text in texts.items()})
 
 
@@ -112,7 +110,7 @@ def to_dict(report: GradientReport) -> dict[str, Any]:
 
 
 def _page(report: GradientReport, figures: Mapping[str, bytes]) -> str:
-    """HTML that needs nothing but itself; ``figures`` are PNG files by name, which it carries."""
+    """HTML that needs nothing but itself; ``figures`` are SVG files by name, which it carries."""
     diagnosis = report.diagnosis
     notebook = diagnosis.measured.notebook or {}
     counts = [
@@ -125,7 +123,7 @@ def _page(report: GradientReport, figures: Mapping[str, bytes]) -> str:
         about=[*report.about.items(), ("steps measured", diagnosis.steps)],
         counts=counts,
         advice=report.advice,
-        figures={name: base64.b64encode(data).decode() for name, data in figures.items()},
+        figures={name: themed(svg.decode()) for name, svg in figures.items()},
         notebook=[(name, int(members.sum())) for name, members in notebook.items()],
         header=DETAILS,
         rows=details(report),

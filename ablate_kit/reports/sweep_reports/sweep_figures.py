@@ -13,7 +13,13 @@ from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.reports.comparison_figure import COLORS
-from ablate_kit.reports.saved_figure import new_figure, open_sides, rows_of_changes
+from ablate_kit.reports.saved_figure import (
+    NEAR_BLACK,
+    NEAR_WHITE,
+    new_figure,
+    open_sides,
+    rows_of_changes,
+)
 
 Matrix = NDArray[np.float64]
 
@@ -233,8 +239,7 @@ def heat_map(
     if numbers:
         for (i, j), value in np.ndenumerate(matrix):
             if np.isfinite(value):
-                # Not quite white and black: those follow the reader's theme on the page.
-                color = "#fefefe" if abs(value) > 0.6 * bound else "#010101"
+                color = NEAR_WHITE if abs(value) > 0.6 * bound else NEAR_BLACK
                 text = f"{100 * value:+z.1f}"
                 panel.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
     figure.colorbar(image, ax=panel, label=label + ("\n(cells: × 100)" if numbers else ""))

@@ -223,8 +223,8 @@ def test_eval_of_variants_and_its_files(
     files = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".parquet"}
     assert files == {
         "results.json", "table.md", "table.csv", "table.tex", "changes.csv", "classes.csv",
-        "classes.tex", "per_class", "figure.svg", "figure.png", "figure.pdf", "curves.png",
-        "confusion", "changes",
+        "classes.tex", "per_class", "figure.svg", "figure.png", "figure.pdf", "curves.svg",
+        "curves.png", "curves.pdf", "confusion", "changes",
     }  # fmt: skip
     tables = sorted((tmp_path / "out" / "per_class").iterdir())
     assert [path.suffix for path in tables] == [".csv", ".tex"] * 2

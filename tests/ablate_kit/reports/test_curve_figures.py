@@ -16,8 +16,9 @@ def test_those_whose_ap_changes_most_have_curves(
     drawn: list[tuple[list[str], str]] = []
     monkeypatch.setattr(
         error_analysis, "curves_figure",
-        lambda found, threshold, path, note: drawn.append((list(found), note)),
+        lambda found, threshold, note: drawn.append((list(found), note)),
     )  # fmt: skip
+    monkeypatch.setattr(error_analysis, "save_figure", lambda figure, place: None)
 
     for name, count in (("few", 8), ("many", 12)):
         (tmp_path / name).mkdir()

@@ -1,7 +1,5 @@
 """Settings of a detector, as a table, a front and a picture."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,6 +12,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.cost_reports.knobs_figure import knobs_figure
 from ablate_kit.reports.cost_reports.knobs_table import knobs_table, pareto, prices
 from ablate_kit.reports.pareto import front
+from ablate_kit.reports.saved_figure import drawn
 from tests.ablate_kit.made_up import truth_of
 
 
@@ -96,19 +95,16 @@ def test_without_a_clock_flops_are_the_price(
 
 
 def test_the_picture_is_drawn_with_and_without_intervals(
-    settings: tuple[list[Result], Comparison, list[Cost]], tmp_path: Path
+    settings: tuple[list[Result], Comparison, list[Cost]],
 ) -> None:
     results, found, costs = settings
-    knobs_figure(results, found, costs, tmp_path / "a.svg")
-    text = (tmp_path / "a.svg").read_text()
+    text = drawn(knobs_figure(results, found, costs))["svg"].decode()
     for words in ("Pareto front", "depth", "AP (95 % interval of the change)"):
         assert f"<!-- {words} -->" in text
     from ablate_kit.metrics.uncertainty.comparison import NOTHING
 
     bare = [Cost(one.parameters, one.flops, one.size) for one in costs]
-    knobs_figure(results, NOTHING, bare, tmp_path / "b.png")
-    assert (tmp_path / "b.png").stat().st_size > 5000
+    assert len(drawn(knobs_figure(results, NOTHING, bare))["png"]) > 5000
     for one in results:  # on images without objects
         one.evaluation.overall["AP"] = None
-    knobs_figure(results, NOTHING, bare, tmp_path / "c.png")
-    assert (tmp_path / "c.png").stat().st_size > 5000
+    assert len(drawn(knobs_figure(results, NOTHING, bare))["png"]) > 5000

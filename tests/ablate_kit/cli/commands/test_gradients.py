@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +17,13 @@ from torch import nn
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.reports.gradient_reports.gradients_folder import report_of, write_gradients
+from ablate_kit.reports.saved_figure import KINDS
 from tests.ablate_kit.conftest import Ablate, Run
 
 FILES = {
     "gradient_analysis_report.txt", "gradient_flow_detailed_report.txt", "gradients.json",
-    "heat_map.png", "report.html", "summary.txt", "tensors.csv", "update_ratios.png",
-    "verdicts.png",
+    "report.html", "summary.txt", "tensors.csv",
+    *(f"{name}.{kind}" for name in ("heat_map", "update_ratios", "verdicts") for kind in KINDS),
 }  # fmt: skip
 SMALL = (
     "--set", "model.image_size=96", "--set", "model.widths=[16,32,32,32]",
@@ -73,8 +75,10 @@ def test_a_recipe_from_scratch(run: Run, repository: Path, tmp_path: Path) -> No
         assert picture.size[0] > 500
     page = (folder / "report.html").read_text()
     assert all(row["name"] in page for row in rows)
-    assert "http" not in page.replace("data:image/png;base64", "")
-    assert "dd, .card { overflow-wrap: anywhere; }" in page  # long names, on a phone
+    assert page.count("<svg") == 3
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+    assert re.search(r"\.card \{.* overflow-wrap: anywhere; \}", page)  # long names, on a phone
     assert "@page all { size: landscape; }" in page  # the table of all, on paper
     assert "1 tensors" not in page
 
