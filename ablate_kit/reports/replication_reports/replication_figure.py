@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ablate_kit import text as safe
+from ablate_kit.reports.answer import drawn_units
 from ablate_kit.reports.comparison_figure import COLORS, ROWS
 from ablate_kit.reports.saved_figure import new_figure, open_sides
 from ablate_kit.sweeps.replication import Replication
@@ -23,6 +24,7 @@ def replication_figure(found: Replication) -> "Figure":
     ]
     rows.sort(key=lambda row: -abs(row[1]))
     left = max(0, len(rows) - ROWS)
+    unit, _ = drawn_units(found.baselines[0].evaluation)
     rows = sorted(rows[:ROWS], key=lambda row: row[1])
     figure = new_figure(9, 1.6 + 0.28 * len(rows))
     panel = figure.subplots()
@@ -48,7 +50,7 @@ def replication_figure(found: Replication) -> "Figure":
     panel.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     panel.set_xlabel(
         "change of AP; line: mean"
-        + (", 95 % interval over checkpoints and images" if len(found.names) > 2 else "")
+        + (f", 95 % interval over checkpoints and {unit}" if len(found.names) > 2 else "")
         + (f"; the {ROWS} of {ROWS + left} that change it most" if left else "")
     )
     open_sides(panel, "y")

@@ -7,6 +7,7 @@ from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
 from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change
 from ablate_kit.plural import counted
+from ablate_kit.reports.answer import drawn_units
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.replication_reports.replication_words import outcome_word
 from ablate_kit.reports.table import APART, INTERVAL, Table, ends, number, shows
@@ -83,13 +84,15 @@ def _title(found: Replication, rows: Sequence[Sequence[str]]) -> str:
         for name, one in zip(found.names, found.baselines, strict=True)
     )
     asked, many = found.statistics, len(found.cuts)
+    unit, drawn = drawn_units(found.baselines[0].evaluation)
+    clustered = "" if unit == "images" else f" in {counted(drawn, 'cluster')}"
     lines = [
-        f"{counted(found.baselines[0].images, 'image')}; unmodified: AP {own}",
+        f"{counted(found.baselines[0].images, 'image')}{clustered}; unmodified: AP {own}",
         f"in each checkpoint the change of AP with its verdict at a margin of {asked.margin:g}"
         + " (?: undecided)" * shows(rows, "?")
         + f", adjusted for {counted(many, 'cut')}",
         (
-            "interval of the mean over checkpoints and images, of each cut alone; "
+            f"interval of the mean over checkpoints and {unit}, of each cut alone; "
             if len(found.names) >= FEWEST
             else ""
         )

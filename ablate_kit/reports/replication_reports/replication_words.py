@@ -88,7 +88,7 @@ def _like_these(found: Replication, rows: Sequence[Row]) -> str:
         return "Two checkpoints tell next to nothing of a third one: give three or more."
     margin = found.statistics.margin
     below = [row for row in rows if row[1].high is not None and row[1].high < -margin]
-    _, drawn = drawn_units(found.baselines[0].evaluation)
+    unit, drawn = drawn_units(found.baselines[0].evaluation)
     within = [
         row
         for row in rows
@@ -99,7 +99,7 @@ def _like_these(found: Replication, rows: Sequence[Row]) -> str:
         and row[1].high < margin
     ]
     return (
-        "In checkpoints like these, by the 95 % interval over checkpoints and images (of each cut "
+        f"In checkpoints like these, by the 95 % interval over checkpoints and {unit} (of each cut "
         f"alone, not adjusted for {len(rows)}), {len(below)} {_cost(len(below))} more than "
         f"{margin:g} AP{_named(found, below, _interval)}; {len(within)} "
         f"{'is' if len(within) == 1 else 'are'} free{_named(found, within, _interval, least=True)}."

@@ -37,8 +37,11 @@ def repeats(results: Sequence[Result], baseline: Samples, samples: Sequence[Samp
     return rows
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """AP of each row; a star where it is significant after Holm's adjustment over the rows."""
+def table(rows: Sequence[Row], unit: str) -> Table:
+    """AP of each row; a star where it is significant after Holm's adjustment over the rows.
+
+    ``unit``: what is drawn for intervals.
+    """
     adjusted = holm([found["AP"].p for _, _, found in rows])
     cells = tuple(
         (
@@ -53,11 +56,11 @@ def table(rows: Sequence[Row]) -> Table:
         for (label, against, found), p in zip(rows, adjusted, strict=True)
     )
     title = (
-        "means over draws; interval over images and draws; errors of both: "
-        f"standard error by images, standard deviation between draws; {stars(cells)} after Holm's "
+        f"means over draws; interval over {unit} and draws; errors of both: "
+        f"standard error by {unit}, standard deviation between draws; {stars(cells)} after Holm's "
         f"adjustment for {len(rows)} rows"
     )
-    header = ("ablation", "against", "draws", "Δ AP", INTERVAL, "by images", "between draws")
+    header = ("ablation", "against", "draws", "Δ AP", INTERVAL, f"by {unit}", "between draws")
     return Table(title, header, cells, header[:2])
 
 

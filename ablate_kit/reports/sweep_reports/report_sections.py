@@ -48,12 +48,12 @@ def sections(
     """Those for which the run has variants, as they come on the page; ``called``: what a study
     calls them there."""
     found = []
+    unit, _ = drawn_units(results[0].evaluation)
     if screening:
         records = screening_table.records(screening, results)
         table = screening_table.table(screening, results, statistics.margin)
         found.append(Section("screen", "Screened by gradients", records, table))
     if dropped := dropped_curve.curves(results, compared.changes):
-        unit, _ = drawn_units(results[0].evaluation)
         records, table = dropped_curve.records(dropped), dropped_curve.table(dropped, unit)
         drawn = dropped_curve.figure(dropped)
         found.append(Section("dropped", "More and more dropped", records, table, drawn))
@@ -66,10 +66,10 @@ def sections(
         picture = joint_cuts.figure(shown)
         found.append(Section("joint", "Joint cuts and their members", records, table, picture))
     if values := shapley_table.shapley_values(*of_samples):
-        records, table = shapley_table.records(values), shapley_table.table(values)
+        records, table = shapley_table.records(values), shapley_table.table(values, unit)
         drawn = shapley_table.figure(values)
         found.append(Section("shapley", "Shapley values", records, table, drawn))
     if repeated := repeats_table.repeats(*of_samples):
-        records, table = repeats_table.records(repeated), repeats_table.table(repeated)
+        records, table = repeats_table.records(repeated), repeats_table.table(repeated, unit)
         found.append(Section("repeats", "Repeats and chance", records, table))
     return found

@@ -131,8 +131,8 @@ def _inside(one: Result) -> tuple[str, ...]:
     return members_in(one.factors) or (one.name,)
 
 
-def table(found: Sequence[ShapleyValue]) -> Table:
-    """AP, what costs most first."""
+def table(found: Sequence[ShapleyValue], unit: str) -> Table:
+    """AP, what costs most first. ``unit``: what is drawn for intervals."""
     adjusted = holm([one.values["AP"].p for one in found])
     rows = sorted(
         zip(found, adjusted, strict=True), key=lambda row: row[0].values["AP"].change or 0.0
@@ -153,18 +153,18 @@ def table(found: Sequence[ShapleyValue]) -> Table:
     by = f"by {2 * draws} permutations in pairs with their reverses"
     short = ", at times too short, as parts are more" if 2 * draws < len(found) else ""
     interval = (
-        f"interval over images and permutations{short}; errors of both: standard error by images, "
+        f"interval over {unit} and permutations{short}; errors of both: standard error by {unit}, "
         "Monte Carlo error"
     )
     if draws == 1:
         by = f"exact, by all {2 ** len(found) - 1} subsets"
-        interval = "interval over images; standard error by images"
+        interval = f"interval over {unit}; standard error by {unit}"
     title = (
         f"Shapley values of {len(found)} parts, {by}; they sum to {total:+z.4f} AP, the change of "
         f"cutting all of them at once; {interval}; "
         f"{stars(cells)} after Holm's adjustment for {len(found)} parts"
     )
-    header = ("part", "alone", "Shapley, Δ AP", INTERVAL, "by images", "Monte Carlo")
+    header = ("part", "alone", "Shapley, Δ AP", INTERVAL, f"by {unit}", "Monte Carlo")
     return Table(title, header, cells, ("part",))
 
 

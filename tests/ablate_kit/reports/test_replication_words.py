@@ -40,6 +40,12 @@ def test_free_is_said_with_what_few_images_may_not_show(
     named = replace(found, called={"cut": "neck (mean)"})
     assert not any(") (" in one for one in replication_sentences(named))
     assert any(f"; {free} {'is' if free == 1 else 'are'} free" in one for one in told[1:])
+    assert any("over checkpoints and images (of" in one for one in told)
+    found.baselines[0].evaluation.counts["clusters"] = 30
+    assert any("over checkpoints and clusters (of" in one for one in replication_sentences(found))
+    title = replication_table(found).title
+    assert title.startswith(f"{images} images in 30 clusters; unmodified: AP ")
+    assert "over checkpoints and clusters, of each cut alone" in title
 
 
 def test_the_table_says_why_verdicts_that_agree_are_undecided_in_all() -> None:

@@ -117,11 +117,13 @@ def test_shapley_values_are_those_of_the_definition_and_sum_to_all(seed: int) ->
     total = sum(one.values["AP"].change for one in found)
     everything = float((game(frozenset(PARTS)) - game.level).mean())
     assert total == pytest.approx(everything, abs=1e-12)
-    table = shapley_table.table(found)
+    table = shapley_table.table(found, "images")
     assert f"sum to {everything:+.4f} AP" in table.title
     assert "interval over images and permutations; errors of both" in table.title
-    many = shapley_table.table([*found] * 3)
+    many = shapley_table.table([*found] * 3, "clusters")
     assert "permutations, at times too short, as parts are more; errors" in many.title
+    assert "interval over clusters and permutations" in many.title
+    assert "by clusters" in many.header
     assert table.rows[0][0] == "b"
     caption, _ = shapley_table.figure(found)
     assert "Shapley" in caption
@@ -152,4 +154,7 @@ def test_of_few_parts_shapley_values_are_exact() -> None:
         assert value.change == pytest.approx(game.shapley(one.part, few), abs=1e-12)
         assert (value.deviation_draws, value.error) == (0, value.error_images)
         assert value.low < value.change < value.high
-    assert "of 4 parts, exact, by all 15 subsets; they sum to" in shapley_table.table(found).title
+    assert (
+        "of 4 parts, exact, by all 15 subsets; they sum to"
+        in shapley_table.table(found, "images").title
+    )

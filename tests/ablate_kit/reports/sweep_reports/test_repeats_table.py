@@ -57,7 +57,13 @@ def test_rows_are_those_with_several_draws() -> None:
         ]
     )
     assert rows[2][2]["AP"] == expected
-    table = repeats_table.table(rows)
+    table = repeats_table.table(rows, "images")
+    assert "interval over images and draws" in table.title
+    clustered = repeats_table.table(rows, "clusters")
+    assert "interval over clusters and draws; errors of both: standard error by clusters" in (
+        clustered.title
+    )
+    assert "by clusters" in clustered.header
     assert table.rows[2][:4] == ("attn-head0", "random controls", "3", f"{expected.change:+.4f}")
     written = list(csv.DictReader(repeats_table.records(rows).csv().splitlines()))
     assert len(written) == 3 * len(KEYS)
