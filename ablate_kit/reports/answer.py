@@ -6,7 +6,7 @@ from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import METRICS
-from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.result import BASELINE, Result
 from ablate_kit.metrics.uncertainty.multiplicity import LEAST_FREEDOM, Adjust
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import (
@@ -45,7 +45,7 @@ def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
     found = [change.verdict for _, change in judged if change.verdict is not None]
     unit, _ = drawn_units(results[0].evaluation)
     if not compares_detectors(results):
-        metric = "AP against the unmodified model" if without_labels(results) else "AP"
+        metric = f"AP against {compared_with(results)}" if without_labels(results) else "AP"
         return sentence(found, noun([one for one, _ in judged]), metric, unit)
     baseline = safe.line(results[0].name)
     if len(judged) == 1:
@@ -91,6 +91,12 @@ def without_labels(results: Sequence[Result]) -> bool:
 
 def compares_detectors(results: Sequence[Result]) -> bool:
     return not without_labels(results) and any(one.kind in DETECTORS for one in results[1:])
+
+
+def compared_with(results: Sequence[Result]) -> str:
+    """What the others are compared with: of checkpoints the first by its name, whatever it is."""
+    first = results[0]
+    return "the unmodified model" if first.kind == BASELINE else safe.line(first.name)
 
 
 def noun(variants: Sequence[Result]) -> str:

@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 
-from ablate_kit import text as safe
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Changes
 from ablate_kit.plural import counted
-from ablate_kit.reports.answer import adjusted_by, compares_detectors, drawn_units, without_labels
+from ablate_kit.reports.answer import (
+    adjusted_by,
+    compared_with,
+    compares_detectors,
+    drawn_units,
+    without_labels,
+)
 from ablate_kit.reports.comparison_table import GIOU_APART, change_of, mark_of
 from ablate_kit.reports.table import APART, INTERVAL, Table, ends, number, shows, stars
 
@@ -23,7 +28,7 @@ def caption(results: Sequence[Result], found: Comparison, rows: Sequence[Sequenc
     if not found.changes or any(one.images != first.images for one in others):
         return ""
     unit, drawn = drawn_units(first.evaluation)
-    baseline = "the unmodified model" if not compares_detectors(results) else safe.line(first.name)
+    baseline = compared_with(results)
     tested = counted(sum(not one.is_control for one in others), "variant")
     judged = any(one["AP"].verdict for one in found.changes)
     verdicts = f"; verdicts: at a margin of {found.statistics.margin:g} AP; both" if judged else ","

@@ -113,6 +113,10 @@ def test_eval_holds_checkpoints_against_the_first(
     out = run("eval", SHAPES_TINY, copy, *given, "-o", tmp_path / "report")
     assert "images without labels" in out
     assert "worse" not in out  # which nobody can tell
+    assert "AP against model; " in out  # its name: it need not be the other one, unmodified
+    caption, _ = (tmp_path / "report/table.tex").read_text().split("\n", 1)
+    assert "its change against model on" in caption
+    assert caption.endswith("No labels: boxes of model stand for objects.}")
     written = json.loads((tmp_path / "report/results.json").read_text())["variants"]
     assert written["model"]["overall"]["AP"] == 1
     assert 0 < written["no-csi"]["overall"]["AP"] < 1
