@@ -16,10 +16,15 @@ QUERY_TABLES = (
     "refpoint_embed.weight",
     "tgt_embed.weight",
     "query_embedding.weight",  # MMDetection
+    "query_pos.weight",  # of one's own, as a table or a parameter
+    "query_pos",
+    "query_feat",
+    "query_embed",
+    "queries.weight",
+    "object_queries.weight",
+    "object_queries",
     "queries.content",  # the hybrid detector
     "queries.position",
-    "decoder.query_feat.weight",  # ... and the notebooks
-    "decoder.query_pos.weight",
 )
 
 PROPOSALS = ("enc_output", "memory_trans_fc")  # elsewhere, MMDetection

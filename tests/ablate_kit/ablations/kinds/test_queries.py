@@ -122,3 +122,12 @@ def test_rows_that_only_training_uses_are_no_queries() -> None:
         applied(torch.nn.Embedding(1, 2), Ablation("x", "x", (), (Removed("weight", (0,)),))),
     ):
         pass  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("query_feat.weight", "query_pos.weight"), ("queries.weight",)])
+def test_all_tables_of_ones_own_are_found(names: tuple[str, ...]) -> None:
+    tensors = {f"head.{name}": torch.ones(20, 8) for name in names}
+    found = query_tables(tensors | {"head.query_proj.weight": torch.ones(8, 8)}, "x")
+    assert (found.names, found.count) == (tuple(tensors), 20)
+    with pytest.raises(UserError, match="differ in their rows"):  # which a batch may come before
+        query_tables(tensors | {"head.query_pos": torch.ones(1, 20, 8)}, "x")
