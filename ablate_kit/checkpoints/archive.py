@@ -8,7 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from ablate_kit.checkpoints.formats.detect_format import HEAD, Format, format_of, looks_like
+from ablate_kit.checkpoints.formats.detect_format import (
+    DISTRIBUTED,
+    HEAD,
+    Format,
+    format_of,
+    looks_like,
+)
 from ablate_kit.checkpoints.formats.folder_contents import folder_words
 from ablate_kit.checkpoints.formats.numpy_pickle import read_numpy_pickle
 from ablate_kit.checkpoints.formats.safetensors_file import read_safetensors
@@ -160,7 +166,7 @@ def _open_file(path: Path) -> Archive:
     source = FileSource(path)
     try:
         head = source.read(0, min(HEAD, source.size))
-        file_format = format_of(head)
+        file_format = None if path.suffix == DISTRIBUTED else format_of(head)
         if file_format is None:
             raise CheckpointError(
                 f"{path} is neither a safetensors nor a torch checkpoint: "

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.formats.folder_contents import MERGE
 from ablate_kit.errors import UserError
 from detector.disk.bounded import SETTINGS, read_bounded
 
@@ -27,6 +28,7 @@ class Elsewhere:
 
 
 KNOWN = (
+    Elsewhere("an adapter of PEFT, with the model or without it", (r".*\.lora_A\..+",), MERGE),
     Elsewhere(
         "detrex, of which DINO alone is converted",
         (r"transformer\.encoder\.layers\.0\.attentions\.0\..+", r"backbone\..+"),

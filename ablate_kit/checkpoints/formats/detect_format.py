@@ -16,10 +16,14 @@ _SAFETENSORS_LENGTH = b"\0\0\0\0"  # the upper half of a header length below 4 G
 EXPORTED = "; give the PyTorch checkpoint that it is of, or files of its detections to ablate score"
 ELSEWHERE = "; of another framework's models ablate score compares files of detections"
 
+DISTRIBUTED = ".distcp"
+"""How a part of a checkpoint is called whose other parts lie beside it; each of its tensors is what
+``torch.save`` writes."""
+
 _STARTS = {
     b"\x89HDF\r\n\x1a\n": f"an HDF5 file (Keras?){ELSEWHERE}",
     b"\x93NUMPY": "a NumPy array",
-    b"GGUF": "a GGUF file",
+    b"GGUF": f"a GGUF file{EXPORTED}",
     b"\x1f\x8b": "a gzip archive; unpack it first",
     b"BZh": "a bzip2 archive; unpack it first",
     b"\xfd7zXZ\x00": "an xz archive; unpack it first",
@@ -36,6 +40,7 @@ _STARTS = {
 
 # Of text, without blanks before it.
 _TEXT_STARTS = {
+    b'<?xml version="1.0"?>\n<net ': f"a model of OpenVINO{EXPORTED}",
     b"<?xml": "an XML document (a failed download?)",
     b"<!": "a web page (a failed download?)",
     b"<html": "a web page (a failed download?)",
@@ -45,6 +50,10 @@ _TEXT_STARTS = {
 # Where bytes do not tell.
 _BY_NAME = {
     ".onnx": f"an ONNX model{EXPORTED}",
+    ".onnx.data": f"the weights of an ONNX model{EXPORTED}",
+    ".onnx_data": f"the weights of an ONNX model{EXPORTED}",
+    ".h5": f"an HDF5 file (Keras?){ELSEWHERE}",
+    ".keras": f"a model of Keras{ELSEWHERE}",
     ".pb": f"a TensorFlow graph{ELSEWHERE}",
     ".index": f"a checkpoint of TensorFlow{ELSEWHERE}",
     ".data-00000-of-00001": f"a checkpoint of TensorFlow{ELSEWHERE}",
@@ -53,6 +62,12 @@ _BY_NAME = {
     ".engine": f"a TensorRT engine{EXPORTED}",
     ".trt": f"a TensorRT engine{EXPORTED}",
     ".mlmodel": f"a Core ML model{EXPORTED}",
+    ".pte": f"a program of ExecuTorch{EXPORTED}",
+    ".ncnn.bin": f"the weights of an ncnn model{EXPORTED}",
+    ".ncnn.param": f"an ncnn model{EXPORTED}",
+    ".pdmodel": f"a program of Paddle{ELSEWHERE}",
+    ".pdiparams": f"the weights of a program of Paddle{ELSEWHERE}",
+    DISTRIBUTED: "a part of a checkpoint of torch.distributed.checkpoint; name its folder",
 }
 
 # A dictionary or an object of a class, as protocols 0 and 1 write it.
@@ -103,12 +118,17 @@ def looks_like(head: bytes, name: str = "") -> str:
     for start, words in _TEXT_STARTS.items():
         if text.lower().encode().startswith(start):
             return words
-    named = next((words for end, words in _BY_NAME.items() if name.lower().endswith(end)), "")
-    if named:
-        what, semicolon, then = named.partition(";")
-        return f"{what}, by its name{semicolon}{then}"
+    if named := named_like(name):
+        return named
     first = next(iter(text.splitlines()), "")
     return f'a text that begins "{first[:_SHOWN]}"' if len(text) >= _LEAST_TEXT else _UNKNOWN
+
+
+def named_like(name: str) -> str:
+    """Words for what a file seems to be by its name; empty where that does not tell."""
+    named = next((words for end, words in _BY_NAME.items() if name.lower().endswith(end)), "")
+    what, semicolon, then = named.partition(";")
+    return f"{what}, by its name{semicolon}{then}" if named else ""
 
 
 def _text(head: bytes) -> str:

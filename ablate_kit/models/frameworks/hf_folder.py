@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ablate_kit.checkpoints.formats.folder_contents import MERGE
 from ablate_kit.checkpoints.hub import download_code
 from ablate_kit.errors import UserError
 from ablate_kit.models.architectures.bundled import Architecture, bundled
@@ -67,6 +68,16 @@ def check_folder(folder: Path, *, trusted: bool) -> None:
             f"{folder} has no preprocessor_config.json, which says how images are prepared; copy "
             "it from the model that this one was trained from (its image processor's "
             "save_pretrained writes it)"
+        )
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuses a model with an adapter beside it, with which transformers computes something else
+    than the model's own weights do."""
+    if (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"{folder} has an adapter of PEFT (adapter_config.json), without which its weights are "
+            f"another model; {MERGE}, or move the adapter's files away"
         )
 
 

@@ -17,6 +17,7 @@ from ablate_kit.models.frameworks.hf_folder import (
     bundled_with,
     check_folder,
     check_model_type,
+    refuse_adapter,
     without_hub,
 )
 from ablate_kit.models.frameworks.loading_report import quiet, refuse_misfit
@@ -45,6 +46,8 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
         )
     trusted = request.trust_remote_code
     check_folder(folder, trusted=trusted)
+    if folder == checkpoint.folder:
+        refuse_adapter(folder)
     transformers = _import()
     if not trusted:
         check_model_type(folder, transformers.CONFIG_MAPPING, transformers.__version__)

@@ -22,6 +22,20 @@ from ablate_kit.checkpoints import CheckpointError, open_checkpoint
         (["model-00001-of-00002.safetensors"], "1 shards, such as .* but no index"),
         (["__0_0.distcp", ".metadata"], "format_utils dcp_to_torch run FILE.pth"),
         (["latest", "zero_to_fp32.py"], "DeepSpeed: name mp_rank_00_model_states.pt"),
+        (
+            ["pytorch_model_fsdp_0/__0_0.distcp", "optimizer_0/__0_0.distcp", "rng_state_0.pth"],
+            r"weights in pytorch_model_fsdp_0 are of torch\.distributed.* run/pytorch_model_fsdp_0",
+        ),
+        (["adapter_config.json", "adapter_model.safetensors"], "adapter of PEFT .*merge_and"),
+        (
+            ["config.json", "flax_model.msgpack"],
+            r"flax_model\.msgpack, a checkpoint of Flax, by its",
+        ),
+        (["config.json", "tf_model.h5"], r"it holds tf_model\.h5, an HDF5 file \(Keras\?\)"),
+        (["_CHECKPOINT_METADATA", "manifest.ocdbt"], "it is a checkpoint of Orbax"),
+        (["m.xml", "m.bin"], "it is a model of OpenVINO; give the PyTorch checkpoint"),
+        (["m.xml", "m.bin", "best.pt"], r"files: best\.pt$"),
+        (["model.ncnn.bin", "model.ncnn.param"], "ncnn model, by its name; give the PyTorch"),
         (["saved_model.pb"], "it is a SavedModel of TensorFlow; of another"),
         (["config.json"], "it holds config.json$"),
         ([], "it holds no files$"),
@@ -31,6 +45,7 @@ def test_folders_say_what_they_hold(tmp_path: Path, files: list[str], words: str
     folder = tmp_path / "run"
     folder.mkdir()
     for name in files:
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"")
     with pytest.raises(CheckpointError, match=words):
         open_checkpoint(folder)
@@ -54,6 +69,9 @@ def test_a_shard_that_is_missing_is_named_with_its_index(tmp_path: Path) -> None
         ("a.pth.gz", b"\x1f\x8b\x08", "a gzip archive; unpack it first"),
         ("a.pth", b"Rar!\x1a\x07", "a RAR archive"),
         ("m.onnx", b"\x08\x0a:\x10\x00\xff", "an ONNX model, by its name; give the PyTorch"),
+        ("m.xml", b'<?xml version="1.0"?>\n<net name="m">', "a model of OpenVINO"),
+        ("m.gguf", b"GGUF\x03", "a GGUF file; give the PyTorch checkpoint"),
+        ("__0_0.distcp", b"PK\x03\x04\x00", "a part of .* torch.distributed.*; name its folder"),
         ("m.tflite", b"\x1c\x00\x00\x00TFL3", "or files of its detections to ablate score"),
         ("m.h5", b"\x89HDF\r\n\x1a\n", "Keras.*ablate score compares files of detections"),
         ("variables.data-00000-of-00001", b"\x01\xfe\xff", "a checkpoint of TensorFlow"),

@@ -14,6 +14,10 @@ LAYER = "transformer.encoder.layers.0"
 OWN = "to run it, build it with its own code: --model python:"
 # Names as the repositories' own files have them.
 FILES = {
+    "LoRA": (
+        ("base_model.model.backbone.conv.weight", "base_model.model.q_proj.lora_A.default.weight"),
+        "an adapter of PEFT, .* to run it, merge it into that model",
+    ),
     "detrex DINO": (
         (f"{LAYER}.attentions.0.value_proj.weight", "backbone.stem.conv1.weight"),
         f"detrex, .* {OWN}",

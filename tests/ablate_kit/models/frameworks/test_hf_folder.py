@@ -104,6 +104,15 @@ def test_files_that_are_missing_or_no_json_are_told(copy: Path) -> None:
     assert "no preprocessor_config.json, which says how images are prepared; copy" in refusal(copy)
 
 
+def test_an_adapter_beside_the_weights_is_told(copy: Path) -> None:
+    """transformers would load it, too."""
+    (copy / "adapter_config.json").write_text("{}")
+    assert "has an adapter of PEFT" in refusal(copy)
+    weights = copy.rename(copy.with_name("other")) / "model.safetensors"
+    detections_of = adapter_of(weights, f"transformers:{weights.parent}")  # weights that are merged
+    assert detections_of.classes
+
+
 def test_more_queries_than_places_are_told(folders: Folders, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(folders("rt_detr_v2"), tmp_path / "model"))
     changed(folder, "config.json", {"num_queries": 10_000})
