@@ -68,6 +68,60 @@ SWIN = {
     "window_size": 4,
     "out_features": PYRAMID,
 }
+STAGES = {"hidden_sizes": [16, 32, 64, 128], "depths": [1, 1, 1, 1], "out_features": PYRAMID}
+HIERARCHICAL = {**STAGES, "num_attention_heads": [1, 2, 4, 8], "image_size": SIZE}
+BACKBONES: dict[str, dict[str, Any]] = {  # by their usual names
+    "Swin": SWIN,
+    "Swin V2": {**SWIN, "model_type": "swinv2"},
+    "MaskFormer's Swin": {**SWIN, "model_type": "maskformer-swin"},
+    "PVT v2": {**HIERARCHICAL, "model_type": "pvt_v2", "sr_ratios": [8, 4, 2, 1]},
+    "Hiera": {
+        "model_type": "hiera",
+        "embed_dim": 24,
+        "depths": [1, 1, 1, 1],
+        "num_heads": [1, 2, 4, 8],
+        "image_size": [SIZE, SIZE],
+        "out_features": PYRAMID,
+    },
+    "DINOv2": {**VIT, "model_type": "dinov2", "mlp_ratio": 2},
+    "DINOv2 with registers": {
+        **VIT,
+        "model_type": "dinov2_with_registers",
+        "mlp_ratio": 2,
+        "num_register_tokens": 2,
+    },
+    "DINOv3": {
+        **VIT,
+        "model_type": "dinov3_vit",
+        "intermediate_size": 64,
+        "num_register_tokens": 2,
+    },
+    "BEiT": {**VIT, "model_type": "beit", "use_relative_position_bias": True},
+    "ViTDet": {
+        **VIT,
+        "model_type": "vitdet",
+        "pretrain_image_size": SIZE,
+        "window_block_indices": [0],
+        "window_size": 4,
+        "use_relative_position_embeddings": True,
+    },
+    "Pixio": {**VIT, "model_type": "pixio"},
+    "Sapiens 2": {**VIT, "model_type": "sapiens2", "intermediate_size": 64},
+    "ConvNeXt": {**STAGES, "model_type": "convnext"},
+    "ConvNeXt V2": {**STAGES, "model_type": "convnextv2"},
+    "DINOv3 ConvNeXt": {**STAGES, "model_type": "dinov3_convnext"},
+    "BiT": {
+        **STAGES,
+        "model_type": "bit",
+        "hidden_sizes": [32, 64, 96, 128],
+        "num_groups": 8,
+        "embedding_size": 16,
+    },
+    "ResNet-D": {**RESNET, "model_type": "rt_detr_resnet", "out_features": PYRAMID},
+    "HGNetV2": {**HGNET, "out_features": PYRAMID},
+    "TextNet": {"model_type": "textnet", "out_features": PYRAMID},
+    "PP-LCNet": {"model_type": "pp_lcnet", "scale": 0.75, "out_features": PYRAMID},
+}
 RT_DETR = {
     "d_model": 32,
     "decoder_layers": 2,
@@ -166,11 +220,31 @@ OWL: dict[str, Any] = {
         "patch_size": 32,
     },
 }
+OMDET: dict[str, Any] = {
+    "text_projection_in_dim": 24,
+    "text_projection_out_dim": 24,
+    "task_encoder_hidden_dim": 32,
+    "class_embed_dim": 24,
+    "num_queries": 10,
+    "encoder_hidden_dim": 32,
+    "vision_features_channels": [32, 32, 32],
+    "encoder_in_channels": [48, 96, 192],
+    "encoder_attention_heads": 2,
+    "encoder_dim_feedforward": 48,
+    "decoder_hidden_dim": 32,
+    "decoder_num_heads": 4,
+    "decoder_num_layers": 2,
+    "apply_layernorm_after_vision_backbone": False,  # which is for timm's backbones
+    "decoder_dim_feedforward": 48,
+    "backbone_config": {**SWIN, "out_features": PYRAMID},
+    "text_config": {**OWL["text_config"], "model_type": "clip_text_model"},
+}
 ASKED: dict[str, dict[str, Any]] = {  # for what a text names
     "grounding-dino": GROUNDING_DINO,
     "mm-grounding-dino": GROUNDING_DINO,
     "owlvit": OWL,
     "owlv2": OWL,
+    "omdet-turbo": OMDET,
 }
 # By model type, settings of a small model; a second word is a variant of it.
 MODELS: dict[str, dict[str, Any]] = {
@@ -179,11 +253,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "conditional_detr": DETR,
     "dab-detr": {**DETR, "hidden_size": 32},
     "deformable_detr": {**DEFORMABLE, "with_box_refine": True, "two_stage": True},
-    "deformable_detr Swin": {**DEFORMABLE, "backbone_config": SWIN},
-    "deformable_detr DINOv2": {
-        **DEFORMABLE,
-        "num_feature_levels": 2,
-        "backbone_config": {**VIT, "model_type": "dinov2", "mlp_ratio": 2},
+    **{
+        f"deformable_detr {name}": {
+            **DEFORMABLE,
+            "num_feature_levels": max(2, len(backbone["out_features"])),
+            "backbone_config": backbone,
+        }
+        for name, backbone in BACKBONES.items()
     },
     "dino_detr": DEFORMABLE,
     "dino_detr Swin": {**DEFORMABLE, "backbone_config": SWIN},
@@ -273,6 +349,8 @@ def build(name: str, folder: Path) -> None:
     # The processor that the library names for it; else the one that its documentation uses.
     names = transformers.models.auto.image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES
     known = names.get(kind) or {"pil": "RTDetrImageProcessorPil"}
+    if isinstance(known, tuple):  # of transformers 5.1: of Python, of torchvision
+        known = {"pil": known[0]}
     if name == "dab-detr":
         known = {"pil": "ConditionalDetrImageProcessorPil"}
     elif kind == "dino_detr":
@@ -287,7 +365,7 @@ def tokenizer(name: str) -> Any:
     """Words as the numbers that the network expects."""
     from transformers import BertTokenizerFast, CLIPTokenizerFast
 
-    if name.startswith("owl"):
+    if name.startswith(("owl", "omdet")):
         known = [letter + end for end in ("", "</w>") for letter in LETTERS]
         words = ["<pad>", *known, "<|startoftext|>", "<|endoftext|>"]
         numbers = {word: i for i, word in enumerate(words)}

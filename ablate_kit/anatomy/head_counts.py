@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 GENERIC = ("num_attention_heads", "num_heads", "heads", "nheads", "n_heads", "nhead", "n_head")
 _BACKBONES = ("backbone", "text_backbone")
+# What OmDet-Turbo calls what others call a backbone and a text backbone.
+_CALLED = {"vision_backbone": "backbone", "language_backbone": "text_backbone"}
 # Of Grounding DINO; the first is no part of its text backbone.
 _HALVED = ("text_enhancer_layer", "fusion_layer")
 _CROSS = ("cross_attn", "encoder_attn")
@@ -45,7 +47,7 @@ def of_tensors(tensors: Mapping[str, Shaped]) -> dict[str, int]:
 
 def of_config(prefix: str, layout: str, config: Mapping[str, Any]) -> dict[str, int]:
     """What the configuration says of the module at ``prefix``, by where it says so; at most one."""
-    levels = prefix.split(".")
+    levels = [_CALLED.get(level, level) for level in prefix.split(".")]
     if own := _of_shrunk(prefix, levels, config):
         return own
     count = config.get("encoder_attention_heads")
@@ -142,6 +144,7 @@ def _keys(levels: list[str]) -> Iterator[str]:
     if part:
         yield f"{part}_{'cross' if cross else 'self'}_attention_heads"  # LW-DETR, RF-DETR
         yield f"{part}_attention_heads"
+        yield f"{part}_num_heads"  # OmDet-Turbo
     if part == "decoder":
         yield "ca_nheads" if cross else "sa_nheads"  # ... as their own repositories call them
     yield from GENERIC

@@ -34,12 +34,12 @@ LAYOUTS = (
         "unpacked", ("q_proj_weight", "k_proj_weight", "v_proj_weight"), ("out_proj.weight",)
     ),
     _separate("q_proj", "k_proj", "v_proj", ("o_proj.weight", "out_proj.weight")),
-    # ViT, DINOv2, YOLOS, BEiT; with output.weight LW-DETR's backbone
+    # ViT, DINOv2, YOLOS, BEiT; with output.weight LW-DETR's backbone, with proj.weight PVT v2
     _separate(
         "attention.query",
         "attention.key",
         "attention.value",
-        ("output.dense.weight", "output.weight"),
+        ("output.dense.weight", "output.weight", "attention.proj.weight"),
     ),
     # Swin, PVT, BERT
     _separate("self.query", "self.key", "self.value", ("output.dense.weight",)),

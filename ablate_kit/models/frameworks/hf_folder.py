@@ -88,7 +88,8 @@ def bundled_with(folder: Path) -> Architecture | None:
 
 def check_model_type(folder: Path, known: Mapping[str, Any], version: str) -> None:
     """Refuses a type of model that transformers does not know; for folders without code."""
-    for place, kind in model_types(_read(folder / "config.json")):
+    config = _read(folder / "config.json")
+    for place, kind in model_types(config):
         if place and kind == "":  # what it is, the model's own class says
             continue
         if not isinstance(kind, str):
@@ -96,7 +97,7 @@ def check_model_type(folder: Path, known: Mapping[str, Any], version: str) -> No
                 f'{folder}/config.json has no "{place}model_type", so that it is not known what '
                 f'the weights are of; expected one such as "{"resnet" if place else "detr"}"'
             )
-        if kind not in known:
+        if kind not in known and place.rstrip(".") not in _of_one_class(known, config):
             # A program wrote it: what is alike is another model, unless it differs in marks alone.
             nearest = next((f'; is it "{one}"?' for one in known if _bare(one) == _bare(kind)), "")
             raise UserError(
@@ -104,6 +105,14 @@ def check_model_type(folder: Path, known: Mapping[str, Any], version: str) -> No
                 f"transformers {version} does not know{nearest or '; a newer one may'} (a model "
                 "of your own: --model python:FILE.py:NAME, docs/your-own-detector.md)"
             )
+
+
+def _of_one_class(known: Mapping[str, Any], config: Mapping[str, Any]) -> set[str]:
+    """The keys whose class follows from that of the whole, whatever type they have, as OWL-ViT's
+    text has one of its own."""
+    kind = config.get("model_type", "")
+    inner = getattr(known[kind], "sub_configs", {}) if kind in known else {}
+    return {key for key, one in inner.items() if one.__name__ != "AutoConfig"}
 
 
 def model_types(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,11 +1,14 @@
-"""Hugging Face detectors that find what a text names: Grounding DINO, MM Grounding DINO, OWL-ViT
-and OWLv2, asked for a list of classes.
+"""Hugging Face detectors that find what a text names: Grounding DINO, MM Grounding DINO, OWL-ViT,
+OWLv2 and OmDet-Turbo, asked for a list of classes.
 
 Grounding DINO reads all classes in one text ("cat . dog ."), and tells for each query how well it
 fits each token. The score of a class is the mean over its tokens, and the best 300 pairs of query
 and class are the detections, as in its authors' evaluation on COCO (IDEA-Research/GroundingDINO,
 ``demo/test_ap_on_coco.py``) and MMDetection's. OWL-ViT reads a text for each class ("a photo of a
-cat"), and a query has the class that it fits best, as its image processor says.
+cat"), and a query has the class that it fits best, as its image processor says. OmDet-Turbo reads
+the name of each class, and all of them in a task ("Detect cat, dog."); of its best pairs of query
+and class, as many as queries, those go that overlap a better one of their class, as its processor
+says.
 """
 
 import re
@@ -20,6 +23,7 @@ import torch
 from ablate_kit import text as safe
 from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.boxes import iou
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.classes import NO_CLASS
@@ -30,6 +34,7 @@ from detector.fetch import fetched
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 _SELECTED = 300  # detections of an image at least
+_OVERLAP = 0.5  # IoU, of detections of which one goes, in OmDet-Turbo's processor
 _END = 1012  # the token "." that ends a phrase, by which the network keeps phrases apart
 
 
@@ -74,9 +79,12 @@ def prompt(
     if config.model_type in ("owlvit", "owlv2"):
         longest = config.text_config.max_position_embeddings
         return Prompt(tuple(names), asked, _texts(tokenizer, words, longest, folder))
+    if config.model_type == "omdet-turbo":
+        longest = config.text_config.max_position_embeddings
+        return Prompt(tuple(names), asked, _classes_and_task(tokenizer, words, longest, folder))
     raise UserError(
         f"{folder} holds a model of type {config.model_type}; of detectors that find what a text "
-        "names, grounding-dino, mm-grounding-dino, owlvit and owlv2 are known here"
+        "names, grounding-dino, mm-grounding-dino, omdet-turbo, owlvit and owlv2 are known here"
     )
 
 
@@ -126,12 +134,38 @@ def _texts(
     tokenizer: Any, words: Sequence[str], longest: int, folder: Path
 ) -> dict[str, torch.Tensor]:
     texts = [f"a photo of a {word}" for word in words]
-    read = tokenizer(texts)["input_ids"]
+    return _each(tokenizer, texts, words, longest, folder)
+
+
+def _classes_and_task(
+    tokenizer: Any, words: Sequence[str], longest: int, folder: Path
+) -> dict[str, torch.Tensor]:
+    classes = _each(tokenizer, words, words, longest, folder)
+    task = [f"Detect {', '.join(words)}."]
+    if (count := len(tokenizer(task)["input_ids"][0])) > longest:
+        tell(
+            f"{folder} reads the first {longest} of {count} tokens of its task, which names all "
+            "classes; each class is read whole, too"
+        )
+    cut = {"padding": "max_length", "truncation": True, "max_length": longest}
+    tasks = tokenizer(task, return_tensors="pt", **cut)
+    return {
+        **{f"classes_{name}": one for name, one in classes.items()},
+        **{f"tasks_{name}": tasks[name][None] for name in classes},
+        "classes_structure": torch.tensor([[len(words)]]),
+    }
+
+
+def _each(
+    tokenizer: Any, texts: Sequence[str], words: Sequence[str], longest: int, folder: Path
+) -> dict[str, torch.Tensor]:
+    """A text for each class."""
+    read = tokenizer(list(texts))["input_ids"]
     if (count := max(map(len, read))) > longest:
         raise UserError(f"the name of a class is {count} tokens, and {folder} reads {longest}")
     # What is unknown ends the text there, too: one such token is the end itself.
     _tell_of_unread(words, [one[:-1] for one in read], tokenizer.unk_token_id, folder)
-    encoded = tokenizer(texts, padding="max_length", max_length=longest, return_tensors="pt")
+    encoded = tokenizer(list(texts), padding="max_length", max_length=longest, return_tensors="pt")
     return {name: encoded[name][None] for name in ("input_ids", "attention_mask")}
 
 
@@ -155,6 +189,16 @@ def _tell_of_unread(
             )
 
 
+class _Forgetful:
+    """In place of what OmDet-Turbo remembers of texts that it read, with whatever weights."""
+
+    def has(self, key: object) -> bool:
+        return False
+
+    def put(self, key: object, value: object) -> None:
+        pass
+
+
 class OpenVocabularyAdapter(TransformersAdapter):
     def __init__(
         self,
@@ -167,6 +211,8 @@ class OpenVocabularyAdapter(TransformersAdapter):
         super().__init__(module, processor, live, device)
         self.classes = prompt.names
         self._prompt = prompt
+        if hasattr(module, "language_cache_class"):
+            module.language_cache_class = module.language_cache_prompt = _Forgetful()
 
     def same_model(self, other: object) -> bool:
         return (
@@ -191,6 +237,12 @@ class OpenVocabularyAdapter(TransformersAdapter):
         self, outputs: Any, origins: Sequence[Any], limit: int = MAX_DETECTIONS
     ) -> list[ImageDetections]:
         asked = np.array(self._prompt.asked)
+        if hasattr(outputs, "decoder_class_logits"):
+            parts = fetched([outputs.decoder_class_logits, outputs.decoder_coord_logits])
+            return [
+                _best_apart(fits.double().sigmoid().numpy(), boxes.double().numpy(), origin, asked)
+                for fits, boxes, origin in zip(*parts, origins, strict=True)
+            ]
         if self._prompt.shares is None:
             found = super().decode(outputs, origins, limit)
             return [
@@ -218,3 +270,20 @@ def _best(
     return ImageDetections(
         corners * [width, height, width, height], fits.flat[order], asked[labels], queries
     )
+
+
+def _best_apart(
+    fits: np.ndarray, boxes: np.ndarray, origin: tuple[int, int], asked: np.ndarray
+) -> ImageDetections:
+    """As many of the best pairs as queries, but for those that overlap a better one of their class;
+    boxes end at the image's border."""
+    best = _best(fits, boxes, origin, asked, len(boxes))
+    overlap = iou(best.boxes[:, None], best.boxes) > _OVERLAP
+    overlap &= best.labels[:, None] == best.labels
+    kept = np.ones(len(best.labels), dtype=bool)
+    for i in range(len(kept)):
+        if kept[i]:
+            kept[i + 1 :] &= ~overlap[i, i + 1 :]
+    height, width = origin
+    best.boxes.clip(0, (width, height, width, height), out=best.boxes)
+    return best.rows(np.flatnonzero(kept))

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,6 +42,10 @@ def asked(
     benchmark: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """A folder of a small model with random weights, by its type."""
+
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it would be on standard error, which a test reads
 
     @cache
     def folder(name: str) -> Path:
@@ -130,7 +135,65 @@ def test_a_text_for_each_class(asked: Callable[[str], Path], tmp_path: Path, nam
     np.testing.assert_allclose(found.boxes, expected["boxes"].numpy()[order], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["grounding-dino", "owlvit"])
+def test_names_and_a_task_and_what_overlaps_goes(
+    asked: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By OmDet-Turbo's own processor, whose suppression is torchvision's."""
+    from transformers import AutoTokenizer
+
+    # The package itself offers the module only where torchvision is.
+    theirs: Any = import_module("transformers.models.omdet_turbo.processing_omdet_turbo")
+    adapter = opened(asked("omdet-turbo"), tmp_path)
+    with torch.no_grad():  # boxes so large that they overlap
+        adapter.module.decoder.decoder_bbox_head[-1].layers[-1].bias[2:] += 2
+    tokenizer = AutoTokenizer.from_pretrained(asked("omdet-turbo"))
+    whole = {"padding": "max_length", "max_length": 32, "return_tensors": "pt"}
+    names = tokenizer(["disc", "red squares", "star"], **whole)
+    task = tokenizer(["Detect disc, red squares, star."], truncation=True, **whole)
+    kinds = ("input_ids", "attention_mask")
+    inputs = {
+        f"{of}_{k}": one[k] for of, one in (("classes", names), ("tasks", task)) for k in kinds
+    }
+    outputs = raw(adapter, inputs | {"classes_structure": torch.tensor([3])})
+    apart: list[bool] = []
+
+    def naive(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, most: float) -> Any:
+        kept: list[int] = []
+        for i in scores.argsort(descending=True, stable=True).tolist():
+            others = [k for k in kept if labels[k] == labels[i]]
+            free = all(_overlap(boxes[i], boxes[k]) <= most for k in others)
+            kept += [i] if free else []
+            apart.append(free)
+        return torch.tensor(kept)
+
+    monkeypatch.setattr(theirs, "batched_nms", naive, raising=False)
+    process = theirs.OmDetTurboProcessor.post_process_grounded_object_detection
+    (expected,) = process(None, outputs, threshold=0.0, target_sizes=[IMAGES[0].shape[:2]])
+    (found,) = detect(adapter, IMAGES[:1])
+    assert 0 < sum(apart) < len(apart) == 10  # as many as queries, of which some go
+    assert found.scores == pytest.approx(expected["scores"].numpy(), abs=1e-6)
+    assert found.labels.tolist() == expected["labels"].tolist()
+    np.testing.assert_allclose(found.boxes, expected["boxes"].numpy(), atol=1e-3)
+
+
+def _overlap(one: torch.Tensor, other: torch.Tensor) -> float:
+    sides = (torch.minimum(one[2:], other[2:]) - torch.maximum(one[:2], other[:2])).clamp(min=0)
+    both = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod() - sides.prod()
+    return float(sides.prod() / both)
+
+
+def test_texts_are_read_again_by_other_weights(
+    asked: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """OmDet-Turbo remembers what it made of a text."""
+    adapter = opened(asked("omdet-turbo"), tmp_path)
+    before = detect(adapter, IMAGES[:1])[0].scores
+    with torch.no_grad():
+        adapter.module.language_backbone.text_projection.neg_()
+    assert np.abs(detect(adapter, IMAGES[:1])[0].scores[:5] - before[:5]).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["grounding-dino", "owlvit", "omdet-turbo"])
 def test_classes_by_number_leave_gaps_and_images_share_a_pass(
     asked: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:
@@ -178,6 +241,7 @@ def test_names_that_are_not_read_as_they_are_written_are_told(
         ("grounding-dino", "disc\nzebra", ["does not know all of the class zebra"]),
         ("grounding-dino", "Disc\ndisc", ["reads the classes disc and disc alike"]),
         ("owlvit", "disc\nzebra", []),
+        ("omdet-turbo", "disc\n" + "z" * 25, ["first 32 of 39 tokens of its task"]),
         ("owlvit", "disc\n猫\n犬", ["class 猫", "class 犬", "classes 猫 and 犬 alike"]),
     ):
         told.clear()
