@@ -18,6 +18,7 @@ from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.hf_folder import without_hub
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter, check_classes
+from ablate_kit.plural import counted
 from ablate_kit.shrinking.code_folder import MODULE, code_for
 from ablate_kit.shrinking.config_search import Found, Shape, settings_for, with_settings
 from ablate_kit.shrinking.reduction import Reduction
@@ -128,8 +129,8 @@ def smaller_folder(
     smaller = _with(read, values, found.changes)
     if code is None:
         return SmallerFolder(checkpoint, reduction, smaller, shown)
-    count = len(code.settings["shrunk"]["sizes"])
-    told: dict[str, Any] = {**shown, "sizes of their own": f"{count} tensors, in {MODULE}.py"}
+    count = counted(len(code.settings["shrunk"]["sizes"]), "tensor")
+    told: dict[str, Any] = {**shown, "sizes of their own": f"{count}, in {MODULE}.py"}
     smaller |= code.settings
     return SmallerFolder(checkpoint, reduction, smaller, told, code.text)
 

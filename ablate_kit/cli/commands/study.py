@@ -88,11 +88,13 @@ def study(
         if dry_run:
             return
         if opened.again:
+            many = len(opened.notes.rounds)
+            rounds = f"{counted(many, 'round')} {'is' if many == 1 else 'are'}"
             others = ""
             if opened.fitting > _FAR_MORE * opened.images:
                 others = f"; in a new folder this budget would take {opened.fitting:,}"
             say(
-                f"going on: {len(opened.notes.rounds)} rounds are chosen already, on these "
+                f"going on: {rounds} chosen already, on these "
                 f"{counted(opened.images, 'image')}{others}"
             )
         with watched(opened.sweep.batches) as display:

@@ -302,7 +302,7 @@ def _say_cost(cost: "PassCost", variants: int, images: int) -> None:
 
     warn(cost.notes)
     if not cost.rows:
-        say(f"{variants} variants, each in full")
+        say(f"{counted(variants, 'variant')}, each in full")
     else:
         header = ("variant", "restarts in", "on top of", "of the full cost")
         rows = tuple((*words, f"{share:.1%}") for *words, share in cost.rows)
@@ -313,6 +313,8 @@ def _say_cost(cost: "PassCost", variants: int, images: int) -> None:
             "in full, after the first batch"
         )
     for rounds, tries in cost.searches:
-        say(f"a greedy search comes on top: {rounds} rounds, {tries} variants")
+        say(
+            f"a greedy search comes on top: {counted(rounds, 'round')}, {counted(tries, 'variant')}"
+        )
     if cost.joint:
         say(f"joint cuts of what is missed least come on top: {cost.joint}")

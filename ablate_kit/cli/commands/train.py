@@ -12,6 +12,7 @@ from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.output import how_to_resume, progress, say, warn
 from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of
+from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from detector.training.trainer import Trainer
@@ -100,7 +101,8 @@ def train(
         if distributed.is_main:
             state = trainer.state
             if state.epoch < loaded.training.epochs:
-                say(f"stopped: no better evaluation in {state.epoch - state.best_epoch} epochs")
+                since = counted(state.epoch - state.best_epoch, "epoch")
+                say(f"stopped: no better evaluation in {since}")
             if state.best_epoch:
                 say(f"best weights: {best} (mAP {state.best:.4f} in epoch {state.best_epoch})")
             else:

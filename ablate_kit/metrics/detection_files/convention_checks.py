@@ -124,7 +124,8 @@ def remarks(detections: Detections, truth: GroundTruth) -> Iterator[str]:
         )
     empty = int((detections.xywh[:, 2:] <= 0).any(axis=1).sum())
     if empty:
-        yield f"{empty:,} boxes without area; they match nothing"
+        match = "it matches" if empty == 1 else "they match"
+        yield f"{counted(empty, 'box', 'boxes')} without area; {match} nothing"
     again = _repeated(detections)
     if again:
         repeats = "1 detection repeats" if again == 1 else f"{again:,} detections repeat"
@@ -134,8 +135,9 @@ def remarks(detections: Detections, truth: GroundTruth) -> Iterator[str]:
     if beyond:
         full = int((_per_class_and_image(truth) > most).sum())
         yield (
-            f"{beyond:,} detections are beyond the best {most} of their class and image, which are "
-            f"all that AP and F1 count; {_crowds(full, most)}; --max-detections sets the limit"
+            f"{counted(beyond, 'detection')} {'is' if beyond == 1 else 'are'} beyond the best "
+            f"{most} of a class and image, which are all that AP and F1 count; "
+            f"{_crowds(full, most)}; --max-detections sets the limit"
         )
 
 

@@ -20,6 +20,7 @@ from scipy.special import ndtr, ndtri
 
 from ablate_kit.metrics.uncertainty.bootstrap import Floats
 from ablate_kit.metrics.uncertainty.chance import LEVEL
+from ablate_kit.plural import counted
 
 _NODES = 128  # of the integral over where a path may be
 
@@ -41,7 +42,7 @@ class Looks:
 
     def __str__(self) -> str:
         seen = ", ".join(f"{one:,}" for one in self.images)
-        told = f"looks at {seen} images, for {self.variants} variants"
+        told = f"looks at {seen} images, for {counted(self.variants, 'variant')}"
         if self.futility:
             told += f", given up below a chance of {self.futility:.0%} to be decided"
         return told

@@ -37,7 +37,8 @@ def text(
     if diff.values:
         lines.append(f"of other values: {len(diff.values)}")
         lines += [f"  {line}" for line in _values(diff.values).split("\n")]
-    equal = f"{len(diff.same)} tensors have the same {what}"
+    have = "tensor has" if len(diff.same) == 1 else "tensors have"
+    equal = f"{len(diff.same)} {have} the same {what}"
     if diff.renamed:
         equal += f"; {len(diff.renamed)} more under another name"
     return "\n".join(map(safe.line, [*lines, equal]))

@@ -9,6 +9,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, combined
+from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import INTERVAL, Table, ends, number, stars
 
@@ -58,7 +59,7 @@ def table(rows: Sequence[Row], unit: str) -> Table:
     title = (
         f"means over draws; interval over {unit} and draws; errors of both: "
         f"standard error by {unit}, standard deviation between draws; {stars(cells)} after Holm's "
-        f"adjustment for {len(rows)} rows"
+        f"adjustment for {counted(len(rows), 'row')}"
     )
     header = ("ablation", "against", "draws", "Δ AP", INTERVAL, f"by {unit}", "between draws")
     return Table(title, header, cells, header[:2])

@@ -54,6 +54,8 @@ def test_values(run: Run, differ: Run, tmp_path: Path) -> None:
     changed["layers.1.ffn.weight"][0, 1] += 0.5
     one, other = saved(tmp_path / "a.pth", layers()), saved(tmp_path / "b.pth", changed)
     assert "6 tensors have the same name, shape" in run("diff", one, other)
+    alone = saved(tmp_path / "c.pth", {"layers.0.ffn.weight": changed["layers.0.ffn.weight"]})
+    assert run("diff", alone, alone).startswith("1 tensor has the same name, shape")
     assert differ(one, other, "--by", "digests").splitlines() == [
         "of other values: 1", "  layers.1.ffn.weight  4x3 float32", "5 tensors have the same bytes",
     ]  # fmt: skip

@@ -137,7 +137,8 @@ def test_what_is_odd_is_said(read):
     assert len(found) == 5
     told = "\n".join(notes)
     assert "scores run from 0.5 to 7.5, not within 0 to 1" in told
-    assert "2 boxes without area" in told
+    assert "2 boxes without area; they match nothing" in told
+    assert "1 box without area; it matches nothing" in "\n".join(read(*rows[:-1])[1])
     assert "1 detection repeats another one exactly" in told
 
 

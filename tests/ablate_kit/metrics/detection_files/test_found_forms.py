@@ -181,9 +181,11 @@ def test_detections_beyond_the_limit_are_said(against, tmp_path):
     path.write_text(json.dumps([row(5, score=i / 200) for i in range(103)] + [row(6)] * 100))
     _, notes = read_dump(path, against)
     assert any(
-        f"{path}: 3 detections are beyond the best 100 of their class and image, which are all "
-        "that AP and F1 count; no image has so many objects of a class" in note
+        f"{path}: 3 detections are beyond the best 100 of a class and image, which are all that "
+        "AP and F1 count; no image has so many objects of a class" in note
         for note in notes
     )
     wide = replace(against, truth=replace(against.truth, max_detections=103))
-    assert not any("are beyond" in note for note in read_dump(path, wide)[1])
+    assert not any(" beyond the best" in note for note in read_dump(path, wide)[1])
+    most = replace(against, truth=replace(against.truth, max_detections=102))
+    assert any("1 detection is beyond the best 102" in note for note in read_dump(path, most)[1])

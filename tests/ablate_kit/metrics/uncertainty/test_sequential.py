@@ -15,6 +15,7 @@ from ablate_kit.metrics.uncertainty.sequential import Looks, nominal_levels
 
 def test_one_look_is_one_test() -> None:
     assert nominal_levels([1.0], 0.05) == pytest.approx([0.05])
+    assert str(Looks((24, 48), 1)) == "looks at 24, 48 images, for 1 variant"
 
 
 def test_bounds_are_those_of_the_literature() -> None:
