@@ -46,6 +46,33 @@ class Once:
         self.live.run()
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A model whose tensors are called as in its file, and what shows it its images."""
+
+    module: nn.Module
+    show: Callable[[], object]
+    images: int | None = None  # that are asked for
+
+    def names_of(self, tensor: str) -> Sequence[str]:
+        return [tensor]
+
+    def run(self, images: int | None) -> None:
+        assert images == self.images
+        self.show()
+
+
+def mean_and_resampled(
+    module: nn.Module, show: Callable[[], object], path: Path
+) -> tuple[Ablation, Ablation]:
+    """The second head of ``attn`` as its mean, and as that of another image."""
+    torch.save(module.state_dict(), path)
+    with torch.no_grad(), open_checkpoint(path) as checkpoint:
+        source = KindContext(checkpoint, lambda: Shown(module, show))
+        mean = HeadsMean(pattern="attn", num_heads=2, heads=[1]).make(source)
+        return mean[0], HeadsResampled(pattern="attn", num_heads=2, heads=[1]).make(source)[0]
+
+
 def make(live: Any, rule: Any) -> list[Ablation]:
     with open_checkpoint(live.path) as checkpoint:
         return rule.make(KindContext(checkpoint, lambda: Once(live)))
@@ -136,20 +163,10 @@ def test_torch_multi_head_attention_too(tmp_path: Path, batch_first: bool) -> No
         expected = heads.clone()
         expected[..., 4:] = mean[4:]
 
-    class Reference:
-        names_of = staticmethod(lambda tensor: [tensor])
-
-        def __init__(self) -> None:
-            self.module = module
-
-        def run(self, images: int | None) -> None:
-            assert images == 3
-            module(x)
-
     torch.save(module.state_dict(), tmp_path / "model.pth")
     with open_checkpoint(tmp_path / "model.pth") as checkpoint:
         kind = HeadsMean(pattern="attn", num_heads=2, images=3)
-        found = kind.make(KindContext(checkpoint, Reference))
+        found = kind.make(KindContext(checkpoint, lambda: Shown(module, lambda: module(x), 3)))
     assert [one.name for one in found] == ["attn-head0-mean", "attn-head1-mean"]
     with torch.no_grad():
         wanted = x + module.attn.out_proj(expected)
@@ -178,23 +195,8 @@ def test_a_function_that_is_given_the_weights(tmp_path: Path) -> None:
     module = nn.ModuleDict({"attn": Copied()}).double().eval()
     module.forward = lambda x: module["attn"](x)[0]
     x = torch.rand(5, 3, 8).double()
-
-    class Reference:
-        names_of = staticmethod(lambda tensor: [tensor])
-
-        def __init__(self) -> None:
-            self.module = module
-
-        def run(self, images: int | None) -> None:
-            module(x)
-
-    torch.save(module.state_dict(), tmp_path / "model.pth")
-    with torch.no_grad(), open_checkpoint(tmp_path / "model.pth") as checkpoint:
-        source = KindContext(checkpoint, Reference)
-        mean, resampled = (
-            kind(pattern="attn", num_heads=2, heads=[1]).make(source)[0]
-            for kind in (HeadsMean, HeadsResampled)
-        )
+    mean, resampled = mean_and_resampled(module, lambda: module(x), tmp_path / "model.pth")
+    with torch.no_grad():
         out = module["attn"].out_proj
         heads = (module(x) - out.bias) @ out.weight.inverse().T
         heads[..., 4:] = heads[..., 4:].mean((0, 1))
@@ -227,24 +229,9 @@ def test_heads_of_maps_are_their_mean_and_that_of_another_image(tmp_path: Path) 
     module.forward = module["attn"].forward
     x = torch.rand(2, 8, 3, 4).double()
     given: list[Tensor] = []
-
-    class Reference:
-        names_of = staticmethod(lambda tensor: [tensor])
-
-        def __init__(self) -> None:
-            self.module = module
-
-        def run(self, images: int | None) -> None:
-            with module["attn"].to_out.register_forward_pre_hook(lambda _, a: given.append(a[0])):
-                module(x)
-
-    torch.save(module.state_dict(), tmp_path / "model.pth")
-    with torch.no_grad(), open_checkpoint(tmp_path / "model.pth") as checkpoint:
-        source = KindContext(checkpoint, Reference)
-        mean, resampled = (
-            kind(pattern="attn", num_heads=2, heads=[1]).make(source)[0]
-            for kind in (HeadsMean, HeadsResampled)
-        )
+    with module["attn"].to_out.register_forward_pre_hook(lambda _, a: given.append(a[0])):
+        mean, resampled = mean_and_resampled(module, lambda: module(x), tmp_path / "model.pth")
+    with torch.no_grad():
         of_mean, of_other = given[0].clone(), given[0].clone()
         of_mean[:, 4:] = given[0][:, 4:].mean((0, 2, 3), keepdim=True)
         of_other[:, 4:] = given[0].flip(0)[:, 4:]
