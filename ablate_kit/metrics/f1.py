@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate_kit.metrics.curves import curves
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.matching import BoxPairs, Matches, Outcome
 
@@ -110,15 +111,8 @@ def calibrate(matches: Matches) -> float:
     Exact: every distinct score is tried, and detections that share a score stay or go together.
     Without a detection that counts, 0.
     """
-    counted = matches.outcome != Outcome.IGNORED
-    if not counted.any():
-        return 0.0
-    order = np.argsort(-matches.scores[counted])
-    scores = matches.scores[counted][order]
-    tp = np.cumsum(matches.outcome[counted][order] == Outcome.TRUE_POSITIVE)
-    last_of_score = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
-    f1 = 2 * tp[last_of_score] / (last_of_score + 1 + matches.support.sum())
-    return float(scores[last_of_score[np.argmax(f1)]])
+    found = curves(matches)
+    return float(found.threshold[np.argmax(found.f1)]) if len(found.f1) else 0.0
 
 
 def f1_matched_pairs(
