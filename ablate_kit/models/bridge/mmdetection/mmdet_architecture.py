@@ -13,6 +13,7 @@ from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.detr_config import Stack, deformable_config, detr_config
 from ablate_kit.models.bridge.dino_config import dino_config
 from ablate_kit.models.bridge.mmdetection.co_dino import co_dino
+from ablate_kit.models.bridge.mmdetection.image_pipeline import Colors, processor
 from ablate_kit.models.bridge.mmdetection.mmdet_names import (
     CONDITIONAL_DETR,
     DAB_DETR,
@@ -33,7 +34,6 @@ from ablate_kit.models.bridge.mmdetection.mmdet_parts import (
     stack_of,
 )
 from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
-from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, processor
 
 MODELS = {
     "DETR": "DetrImageProcessor",

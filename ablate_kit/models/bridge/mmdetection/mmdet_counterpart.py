@@ -6,8 +6,8 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.openmmlab import settings
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
+from ablate_kit.models.bridge.mmdetection.image_pipeline import Colors, test_pipeline
 from ablate_kit.models.bridge.mmdetection.mmdet_architecture import architecture, kind_of
-from ablate_kit.models.bridge.mmdetection.test_pipeline import Colors, test_pipeline
 from ablate_kit.models.bridge.mmdetection.version_2 import co_detr_as_version_3
 from ablate_kit.models.known_elsewhere import refuse_known_elsewhere
 
