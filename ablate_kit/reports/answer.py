@@ -27,7 +27,7 @@ RANKED_HERE = (
 )
 ADJUSTED = {"family": "max-T", "fdr": "false discovery rate"}
 _FEW_FOR_AP = 200  # images: benchmarks/few_images.py
-_OF_DETECTORS = {"costs": "worse", "free": "as good", "gains": "better"}
+OF_DETECTORS = {"costs": "worse", "free": "as good", "gains": "better"}
 _ONE_BY_ONE = {"head": "heads", "query": "queries", "channel": "channels", "point": "points"}
 _SEVERAL = {"draw", "count", "member_1"}  # of a variant that is no one thing
 
@@ -53,7 +53,7 @@ def answer(results: Sequence[Result], changes: Sequence[Changes]) -> str:
         return said + _at_its_scores(baseline, whole[0])
     counts = ", ".join(
         f"{sum(one.outcome == outcome for one in found)} {word}"
-        for outcome, word in (*_OF_DETECTORS.items(), ("undecided", "undecided"))
+        for outcome, word in (*OF_DETECTORS.items(), ("undecided", "undecided"))
     )
     told = (
         f"of {len(found)} compared with {baseline}, at a margin of {found[0].margin:g} AP: {counts}"
@@ -72,7 +72,7 @@ def word(verdict: Verdict | None, *, detectors: bool = False) -> str:
     if verdict is None:
         return ""
     if verdict.outcome != "undecided":
-        return _OF_DETECTORS[verdict.outcome] if detectors else verdict.outcome
+        return OF_DETECTORS[verdict.outcome] if detectors else verdict.outcome
     return "undecided" + (f" (+{roughly(verdict.more):,})" if verdict.more else "")
 
 

@@ -9,6 +9,7 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Changes
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import (
+    OF_DETECTORS,
     adjusted_by,
     compared_with,
     compares_detectors,
@@ -54,8 +55,7 @@ def paper_table(
     """
     others = (*METRICS[1:2], *MEASURES) if without_labels(results) else METRICS[1:]
     judged = bool(changes) and any(one["AP"].verdict for one in changes or ())
-    words = {"costs": "worse", "free": "as good", "gains": "better"}
-    said = words if compares_detectors(results) else {}
+    said = OF_DETECTORS if compares_detectors(results) else {}
 
     def row(i: int, one: Result) -> tuple[str, ...]:
         own = changes[i - 1] if changes and i else None

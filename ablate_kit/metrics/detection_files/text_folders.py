@@ -65,7 +65,8 @@ def read_devkit(folder: Path, against: AnnotatedImages) -> Raw:
     table = np.concatenate(tables)
     boxes = table[:, 1:].copy()
     boxes[:, :2] -= 1
-    absent = [name for index, name in enumerate(classes) if index not in set(labels)]
+    present = set(labels)
+    absent = [name for index, name in enumerate(classes) if index not in present]
     return Raw(
         image=image_positions(images, against.names, against.truth),
         labels=np.array(labels, dtype=np.int64),

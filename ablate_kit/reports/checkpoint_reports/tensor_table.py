@@ -5,7 +5,7 @@ from functools import lru_cache
 from math import isnan, prod
 from typing import TYPE_CHECKING
 
-from ablate_kit.reports.table import Table
+from ablate_kit.reports.table import Table, shape_text
 
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import TensorInfo
@@ -40,7 +40,7 @@ def tensor_table(tensors: "Mapping[str, TensorInfo]", stats: "Mapping[str, Stats
 
 @lru_cache(maxsize=256)  # a model has few shapes
 def _size(shape: tuple[int, ...], dtype: str) -> tuple[str, str, str]:
-    return "x".join(map(str, shape)) or "scalar", dtype, f"{prod(shape):,}"
+    return shape_text(shape), dtype, f"{prod(shape):,}"
 
 
 def _numbers(one: "Stats") -> tuple[str, ...]:
