@@ -136,7 +136,8 @@ def resizable(checkpoint: Checkpoint, adapter: Adapter) -> HybridAdapter | Trans
     if not isinstance(adapter, HybridAdapter | TransformersAdapter):
         raise UserError(
             f"{checkpoint.path} is of a framework whose models cannot be built smaller here; "
-            "those of the hybrid detector and Hugging Face folders can"
+            "those of the hybrid detector and Hugging Face folders can; how code of your own does "
+            "that, and compares it: docs/your-own-detector.md"
         )
     return adapter
 

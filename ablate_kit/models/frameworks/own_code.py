@@ -105,9 +105,12 @@ def _check_weights(adapter: "Adapter", what: str, checkpoint: Checkpoint) -> Non
                 own.double(), stored.double(), rtol=0, atol=0, equal_nan=True
             )
             if not same:
+                others = [f'"{one.place}"' for one in checkpoint.alternatives]
+                or_these = f", or --weights {' or '.join(others)}" if others else ""
+                types = "" if own.dtype == stored.dtype else f" ({own.dtype}, not {stored.dtype})"
                 raise UserError(
-                    f'{what}: "{live_name}" of the model is not "{name}" of {checkpoint.path}; '
-                    "expected a model that has loaded checkpoint.state_dict()"
+                    f'{what}: "{live_name}" of the model is not "{name}" of {checkpoint}{types}; '
+                    f"expected a model that has loaded checkpoint.state_dict(){or_these}"
                 )
 
 

@@ -35,7 +35,8 @@ def wrap(
     """A detector from a network, and from what comes before and after it.
 
     Args:
-        net: with the checkpoint's weights. It is moved to ``device`` and set to evaluation mode.
+        net: with the checkpoint's weights. It is moved to ``device`` and set to evaluation mode; of
+            ``torch.compile`` and data parallelism the network within is taken.
         classes: their names, in the order of ``labels``.
         prepare: from an image, a (height, width, 3) array of uint8 in RGB, the (3, h, w) or
             (1, 3, h, w) tensor that the network takes, on the CPU. It is called from several
@@ -72,7 +73,7 @@ class Wrapped:
             raise UserError(f"wrap: net is a {type(net).__name__}; expected a torch.nn.Module")
         if isinstance(classes, str) or not all(isinstance(one, str) for one in classes):
             raise UserError("wrap: classes are not a list of names")
-        self.module = net.to(device).eval()
+        self.module = _within(net).to(device).eval()
         self.classes = tuple(classes)
         self.device = device
         self._prepare, self._decode = prepare, decode
@@ -175,6 +176,17 @@ class Wrapped:
             labels.astype(np.int64),
             None if queries is None else queries.astype(np.int64),
         )
+
+
+def _within(net: nn.Module) -> nn.Module:
+    """The network itself, whose modules are called one by one, and named as in a checkpoint."""
+    parallel: Any = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        # Of torch.compile by its attribute: the class costs seconds to import.
+        inner = net.module if isinstance(net, parallel) else getattr(net, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return net
+        net = inner
 
 
 def _check_units(found: ImageDetections, size: Size) -> None:

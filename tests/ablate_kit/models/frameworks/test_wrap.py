@@ -117,6 +117,36 @@ def test_a_layer_with_weight_normalization_is_set_to_zero(
     assert note.startswith(f"{nan.name} gives NaN or infinite numbers in place of all boxes")
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("around", ["torch.compile", "nn.DataParallel"])
+def test_the_network_within_what_runs_it_is_taken(shown: tuple[Path, Path], around: str) -> None:
+    code, weights = shown
+    code.write_text(code.read_text().replace("ak.wrap(net", f"ak.wrap({around}(net)"))
+    model = ak.load(weights, model=f"python:{code}:build")
+    assert type(model.module).__name__ == "MyNet"
+    assert list(model.adapter.live_names()) == list(model.module.state_dict())
+
+
+def test_other_weights_of_the_file_than_those_that_are_taken(shown: tuple[Path, Path]) -> None:
+    code, weights = shown
+    stored = torch.load(weights, weights_only=True)
+    average = {name: tensor + 1 for name, tensor in stored.items()}
+    torch.save({"model": stored, "ema": average}, weights)
+    code.write_text(
+        code.read_text().replace("checkpoint.state_dict()", f"torch.load({str(weights)!r})['ema']")
+    )
+    with pytest.raises(
+        UserError, match=r'has loaded checkpoint.state_dict\(\), or --weights "ema"$'
+    ):
+        ak.load(weights, model=f"python:{code}:build")
+    ak.load(weights, model=f"python:{code}:build", weights="ema")
+    code.with_name("half.py").write_text(
+        code.read_text().replace("ak.wrap(net", "ak.wrap(net.half()")
+    )
+    with pytest.raises(UserError, match=r"\(torch.float16, not torch.float32\)"):
+        ak.load(weights, model=f"python:{code.with_name('half.py')}:build", weights="ema")
+
+
 def test_names_that_differ(shown: tuple[Path, Path]) -> None:
     code, weights = shown
     stored = torch.load(weights, weights_only=True)
