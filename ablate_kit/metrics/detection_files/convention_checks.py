@@ -85,9 +85,10 @@ def check_convention(raw: Raw, truth: GroundTruth) -> None:
     leaving = (first + second > size + _SLACK).any(axis=1) & sized
     if raw.has_sizes:
         if leaving.mean() > _AGAINST and (ordered & (inside | ~sized)).mean() > _FITTING:
+            every = "all" if ordered.all() else "nearly all"
             raise UserError(
                 f"{where}: these look like xyxy boxes: {leaving.mean():.0%} of them would leave "
-                "their image as x, y, width, height, and all have x2 >= x1, y2 >= y1; give "
+                f"their image as x, y, width, height, and {every} have x2 >= x1, y2 >= y1; give "
                 "--boxes xyxy, or --boxes xywh if they are what COCO asks for"
             )
     elif (~ordered).mean() > _AGAINST:

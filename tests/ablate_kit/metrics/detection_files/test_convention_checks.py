@@ -105,8 +105,11 @@ def test_corners_are_detected_and_said(read):
     found, notes = read(*rows)
     assert len(found) == 50
     assert notes == ()
-    with pytest.raises(UserError, match=r"look like xyxy boxes: .* give --boxes xyxy"):
+    with pytest.raises(UserError, match=r"look like xyxy boxes: .* and all .* give --boxes xyxy"):
         read(*corners(rows))
+    odd = [*corners(some(99, 150)), GOOD | {"bbox": [50, 60, 40, 90]}]
+    with pytest.raises(UserError, match=r"look like xyxy boxes: .* and nearly all have x2 >= x1"):
+        read(*odd)
     as_corners, _ = read(*corners(rows), boxes="xyxy")
     np.testing.assert_allclose(as_corners.boxes, found.boxes, atol=1e-9)
     insisted, _ = read(*corners(rows), boxes="xywh")
