@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from detector.disk.links import beside
 from detector.zoo import shipped_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -13,3 +14,14 @@ def recipe_file(path: Path, kind: str) -> Path:
     Raises ``UserError`` where there is none of that name.
     """
     return shipped_recipe(path, kind, RECIPES)
+
+
+def named_in(recipe: Path, name: str) -> Path:
+    """The file that a recipe names: in its folder, or else, of a shipped one, in the working one.
+
+    A shipped recipe may need what another command makes, such as pretrained parts.
+    """
+    found = beside(recipe, name)
+    if found.exists() or RECIPES.resolve() not in recipe.resolve().parents:
+        return found
+    return Path(name)

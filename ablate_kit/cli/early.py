@@ -8,7 +8,7 @@ from ablate_kit.checkpoints.hub import hub_id, is_hub_id
 from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.errors import UserError
 from ablate_kit.models.framework_registry import check_model
-from ablate_kit.shipped import recipe_file
+from ablate_kit.shipped import named_in, recipe_file
 from detector.disk.links import beside
 from detector.zoo import BUILTIN, shipped
 
@@ -88,7 +88,7 @@ def _check_named(recipe: Path, key: int | str, name: str) -> None:
             # What it names may be changed by the study or by each of its arms.
             _there(Path(name) if name.startswith(BUILTIN) else beside(recipe, name), "train")
         case "pretrained":
-            check_files(beside(recipe, name))
+            check_files(named_in(recipe, name))
         case _:
             if not Path(name).exists():
                 raise UserError(f"no such file or folder: {name}")

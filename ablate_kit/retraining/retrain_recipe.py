@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 
 from ablate_kit.checkpoints.digest import digest
 from ablate_kit.errors import UserError
-from ablate_kit.shipped import recipe_file
+from ablate_kit.shipped import named_in, recipe_file
 from detector.disk.lines import key_of
 from detector.disk.links import beside
 from detector.training.recipes.recipe_file import (
@@ -118,7 +118,7 @@ def _run(
         recipe.config([str(i) for i in range(recipe.model.get("num_classes", 1))])
     except UserError as error:
         raise UserError(f"arm {arm.name}: {error}") from None
-    pretrained = beside(path, arm.pretrained) if arm.pretrained else None
+    pretrained = named_in(path, arm.pretrained) if arm.pretrained else None
     if pretrained is None and "parts" in arm.model_fields_set:
         raise UserError(f"arm {arm.name}: parts has no effect without pretrained")
     if pretrained is not None and not pretrained.is_file():

@@ -16,6 +16,7 @@ from ablate_kit.retraining.retrain_recipe import load_retraining
 from ablate_kit.retraining.retrain_report import FILES, write_report
 from ablate_kit.retraining.runs import RunResult, finished, retrain_all
 from ablate_kit.retraining.summary import Difference, class_table, summary_table
+from ablate_kit.shipped import recipe_file
 from detector.data.shapes import Shapes
 from detector.data.synthetic.layout import Figure
 from detector.network.model import HybridDetector
@@ -56,6 +57,24 @@ def test_a_study_of_a_shipped_recipe(tmp_path: Path) -> None:
     assert runs[0].recipe.model["d_model"] == 48
     with pytest.raises(UserError, match='no built-in recipe "shapes_tyny"; did you mean'):
         load_retraining(study_file(tmp_path, base="builtin:shapes_tyny"))
+
+
+def test_a_shipped_study_takes_what_is_pretrained_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = recipe_file(Path("builtin:pretrained_shapes"), "retrain")
+    made = Path("runs/pretrain/shapes_tiny/pretrained_backbone_neck.safetensors")
+    with pytest.raises(UserError, match=f"arm pretrained: no file {made}"):
+        load_retraining(recipe)
+    made.parent.mkdir(parents=True)
+    made.write_bytes(b"weights")
+    _, runs = load_retraining(recipe)
+    assert {run.pretrained for run in runs} == {None, made}
+    # Of a recipe of one's own it is beside the recipe, wherever the command runs.
+    own = study_file(tmp_path / "runs", arms=[{"name": "pretrained", "pretrained": str(made)}])
+    with pytest.raises(UserError, match=f"no file {own.parent / made}"):
+        load_retraining(own)
 
 
 def test_overrides_change_the_study_or_every_arm(tmp_path: Path) -> None:
@@ -355,13 +374,15 @@ def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes/retrain").glob("*.yaml")), ids=str)
-def test_the_studies_that_come_along_can_be_built(path: Path, tmp_path: Path) -> None:
-    shutil.copytree("recipes", tmp_path / "recipes")
+def test_the_studies_that_come_along_can_be_built(
+    path: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in ("shapes_tiny", "mini_imagenet"):  # what pretraining leaves
         export = tmp_path / f"runs/pretrain/{name}/pretrained_backbone_neck.safetensors"
         export.parent.mkdir(parents=True)
         export.write_bytes(b"")
-    study, runs = load_retraining(tmp_path / path)
+    study, runs = load_retraining(repository / path)
     assert len(runs) == len(study.arms) * len(study.seeds)
     # Every arm is another network or another loss, or begins otherwise.
     kinds = {
