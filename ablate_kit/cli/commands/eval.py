@@ -49,6 +49,11 @@ def evaluate(
 ) -> None:
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     check_there(*checkpoints)
+    names, where = names_of(checkpoints, "a checkpoint"), data.given()
+    tests.check(len(names), top, as_json)
+    asked = tests.statistics()
+    if no_replay and len(names) < 2:
+        raise UserError("--no-replay has no effect on one alone: nothing is replayed")
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.models.truth import crowded
     from ablate_kit.reports.error_analysis import write_details
@@ -61,11 +66,6 @@ def evaluate(
     from ablate_kit.sweeps.run import Progress
     from detector.data.dataset import is_labelled
 
-    names = names_of(checkpoints, "a checkpoint")
-    tests.check(len(names), top, as_json)
-    if no_replay and len(names) < 2:
-        raise UserError("--no-replay has no effect on one alone: nothing is replayed")
-    asked = tests.statistics()
     evaluation = tests.evaluation(batch_size, score_threshold, max_detections)
     dataset = data.to_evaluate(device, output)
     if not is_labelled(dataset) and len(names) < 2:
@@ -99,8 +99,7 @@ def evaluate(
         compared = compare(truth, results, asked)
         if data.annotations:
             opening.sources.append(source("annotations", data.annotations))
-        where = data.given().model_dump(mode="json")
-        read = origin(opening.sources, where, sorted(opening.frameworks))
+        read = origin(opening.sources, where.model_dump(mode="json"), sorted(opening.frameworks))
         if output:
             write_report(
                 output, results, compared, read, lambda place: write_details(place, truth, results)

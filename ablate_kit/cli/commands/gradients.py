@@ -13,6 +13,7 @@ from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import print_json, progress, say_lines
 from ablate_kit.errors import UserError
+from ablate_kit.gradients.thresholds import parse_thresholds
 from detector.errors import check_can_write
 from detector.stopping import keeping
 
@@ -68,15 +69,14 @@ def gradients(
         check_recipe(source, "train", settings, other_data=data.named())
     else:
         check_there(source)
+    limits = parse_thresholds(thresholds or [])
     from ablate_kit.gradients.monitor import GradientMonitor
     from ablate_kit.gradients.short_run import train_briefly
-    from ablate_kit.gradients.thresholds import parse_thresholds
     from ablate_kit.models.device import check_device
     from ablate_kit.reports.gradient_reports.gradients_folder import to_dict
     from ablate_kit.reports.gradient_reports.gradients_text import summary
 
     check_can_write(output)
-    limits = parse_thresholds(thresholds or [])
     check_device(device)
     dataset = None
     if data.named():

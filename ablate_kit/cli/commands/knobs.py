@@ -64,6 +64,7 @@ def knobs(
     check_there(checkpoint)
     if not (depth or queries or size):
         raise UserError("which knob is to be turned? Give --depth, --queries 200,100 or --size 512")
+    where, judged = data.given(), tests.statistics()
     from ablate_kit.checkpoints.digest import digest_of_archive
     from ablate_kit.checkpoints.hub import with_commit
     from ablate_kit.costs.latency import USUAL, TimingRounds
@@ -81,7 +82,6 @@ def knobs(
     from ablate_kit.sweeps.fingerprint import data_digest
 
     asked = Asked(depth, whole_numbers(queries, "--queries"), whole_numbers(size, "--size"))
-    judged = tests.statistics()
     evaluation = tests.evaluation(batch_size, score_threshold, max_detections)
     dataset = data.to_evaluate(device, output)
 
@@ -129,7 +129,7 @@ def knobs(
     sources = [Source("checkpoint", with_commit(checkpoint), digest)]
     if data.annotations:
         sources.append(source("annotations", data.annotations))
-    read = origin(sources, data.given().model_dump(mode="json"), [chosen.model])
+    read = origin(sources, where.model_dump(mode="json"), [chosen.model])
     if output:
         write_knobs_report(output, done.results, found, costs, read, done.notes)
     if as_json:

@@ -47,6 +47,10 @@ def patch(
 ) -> None:  # fmt: skip
     """Put modules of one checkpoint into another: which of them make the difference?"""
     check_there(first, donor)
+    names, images, points = names_of([first, donor], "a checkpoint"), data.given(), _numbers(alpha)
+    asked = tests.statistics()
+    if not asked.resamples:
+        raise UserError("--resamples is 0: then nothing tells a difference from chance")
     from ablate_kit.ablations.kinds.donor_modules import Patch
     from ablate_kit.metrics.result import changes_of
     from ablate_kit.reports.patch_words import account, interplay
@@ -58,11 +62,6 @@ def patch(
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
-    names = names_of([first, donor], "a checkpoint")
-    asked = tests.statistics()
-    if not asked.resamples:
-        raise UserError("--resamples is 0: then nothing tells a difference from chance")
-    points = _numbers(alpha)
     placement = Placement((device,), trust_remote_code=model.trust_remote_code)
     folder = output or Path("runs/patch")
     with ExitStack() as stack:
@@ -77,7 +76,7 @@ def patch(
         line = Patch(donor=other.checkpoint, donor_weights=other.weights, depth=depth, alpha=points)
         recipe = SweepRecipe(
             model=section,
-            data=data.given(),
+            data=images,
             ablations=[line],
             evaluation=EvaluationSettings(
                 batch_size=batch_size,

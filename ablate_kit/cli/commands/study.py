@@ -18,6 +18,7 @@ from ablate_kit.cli.time_left import duration
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
 from ablate_kit.plural import counted
+from ablate_kit.studies.budget import parse_budget
 
 if TYPE_CHECKING:
     from ablate_kit.studies.study_run import OpenStudy
@@ -51,15 +52,13 @@ def study(
 ) -> None:
     """Say what matters in a detector, by cutting its parts coarse to fine within a budget."""
     check_there(checkpoint)
+    images, asked = data.given(), parse_budget(budget)
     from ablate_kit.metrics.uncertainty.verdict import MARGIN
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-    from ablate_kit.studies.budget import parse_budget
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 
-    asked = parse_budget(budget)
-    images = data.given()
     evaluation = EvaluationSettings(
         batch_size=batch_size,
         margin=MARGIN if margin is None else margin,

@@ -140,22 +140,24 @@ def sweep(
     overrides = changes.overrides(model.model, fuse=execution.fuse)
     if cuts.any():
         check_there(source)
+        data.given()  # or it says what is missing
     else:
         check_recipe(source, "sweep", overrides)
     loggers = loggers_of(log)
+    from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
+
+    given = None if cuts.any() else load_sweep(source, overrides)
     from ablate_kit.reports.logged import log_sweep
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.studies.common import common_recipe
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe_sweep import open_sweep
-    from ablate_kit.sweeps.recipes.sweep_recipe import RaceSection, load_sweep
     from detector.stopping import keeping
 
     trusted = model.trust_remote_code
     placement = Placement(tuple(device.split(",")), ray, trusted)
     folder = output or Path("runs") / name_of(source)
-    given = None if cuts.any() else load_sweep(source, overrides)
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(resumable(folder))
