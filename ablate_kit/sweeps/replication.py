@@ -16,6 +16,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.replicates import Replicated, replicated
+from ablate_kit.metrics.uncertainty.significance import within
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.ledger import Ledger
@@ -93,9 +94,8 @@ def replication(
     rows: dict[Key, Sequence[Replicated]] = {}
     for key in KEYS:
         changes = [[one.changes[i][key] for one in compared] for i in range(len(shared))]
-        rows[key] = replicated(
-            changes, [_differences(i, key, compared) for i in range(len(shared))]
-        )
+        found_of = [_differences(i, key, compared) for i in range(len(shared))]
+        rows[key] = [within(one, key) for one in replicated(changes, found_of)]
     every = dict.fromkeys(key for cuts in by_name for key in cuts)
     return Replication(
         names,

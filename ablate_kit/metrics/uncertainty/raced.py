@@ -13,7 +13,7 @@ from scipy.special import ndtr, ndtri
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest, alike, paired_test
 from ablate_kit.metrics.uncertainty.sequential import Looks
-from ablate_kit.metrics.uncertainty.significance import Change, change_of
+from ablate_kit.metrics.uncertainty.significance import Change, change_of, within
 from ablate_kit.metrics.uncertainty.verdict import (
     Outcome,
     Side,
@@ -132,7 +132,7 @@ def raced_changes(
             change = replace(
                 change, verdict=_verdict(value, before.overall[metric], levels, margin, last)
             )
-        found[metric] = change
+        found[metric] = within(change, metric)
     return found
 
 
@@ -141,7 +141,7 @@ def class_changes(before: Samples, after: Samples, levels: Levels) -> list[Chang
     count = max(len(after.ap_per_class), 1)
     shared = Levels(levels.stars / count, levels.verdicts / count)
     pairs = zip(after.ap_per_class, before.ap_per_class, strict=True)
-    return [_change(one, other, shared, True) for one, other in pairs]
+    return [within(_change(one, other, shared, True), "AP") for one, other in pairs]
 
 
 def _verdict(value: Sampled, before: Sampled, levels: Levels, margin: float, last: bool) -> Verdict:

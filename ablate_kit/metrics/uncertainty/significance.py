@@ -6,6 +6,7 @@ asked about: its p-value is adjusted for them (``multiplicity``), and so is the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from scipy.special import stdtrit  # quicker by far than scipy.stats
@@ -14,6 +15,8 @@ from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest, paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
 from ablate_kit.metrics.uncertainty.verdict import MARGIN, POWER, Verdict, untold, verdicts
+
+Row = TypeVar("Row")  # a dataclass with the fields low and high
 
 # How far a metric can change; others have no such bound.
 _FARTHEST = {
@@ -106,7 +109,7 @@ def changes(
         judged = margin if metric == "AP" and not untold(before.value, margin) else None
         rows = _changes(after, [one - before for one in after], asked, adjust, judged)
         for one, row in zip(found, rows, strict=True):
-            one[metric] = _within(row, _FARTHEST.get(metric))
+            one[metric] = within(row, metric)
     return found
 
 
@@ -115,7 +118,7 @@ def class_changes(baseline: Samples, variant: Samples, adjust: Adjust = "family"
     after = variant.ap_per_class
     pairs = zip(after, baseline.ap_per_class, strict=True)
     rows = _changes(after, [one - before for one, before in pairs], [True] * len(after), adjust)
-    return [_within(row, _FARTHEST["AP"]) for row in rows]
+    return [within(row, "AP") for row in rows]
 
 
 def interactions(
@@ -187,11 +190,15 @@ def change_of(
     return Change(value, float(test.change), low, high, test.error, test.p, None, None)
 
 
-def _within(row: Change, farthest: float | None) -> Change:
-    """Without the ends that no change can have: Student's t of a class on few images has such."""
-    if farthest is None or row.low is None or row.high is None:
+def within(row: Row, metric: str) -> Row:
+    """A change with its interval, of any kind, without the ends that no change of the metric can
+    have: Student's t of a class on few images, or of few draws, has such."""
+    interval: Any = row
+    farthest = _FARTHEST.get(metric)
+    if farthest is None or interval.low is None or interval.high is None:
         return row
-    return replace(row, low=max(row.low, -farthest), high=min(row.high, farthest))
+    low, high = max(interval.low, -farthest), min(interval.high, farthest)
+    return cast("Row", replace(interval, low=low, high=high))
 
 
 def _detectable(test: PairedTest, needed: float) -> float | None:

@@ -9,6 +9,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, combined
+from ablate_kit.metrics.uncertainty.significance import within
 from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import INTERVAL, Table, ends, number, stars
@@ -98,4 +99,4 @@ def _by_metric(pairs: Sequence[tuple[Samples, Samples]]) -> dict[str, Combined]:
     def of(key: str) -> list[tuple[Sampled, Sampled]]:
         return [(before.overall[key], after.overall[key]) for before, after in pairs]
 
-    return {key: combined(of(key)) for key in KEYS}
+    return {key: within(combined(of(key)), key) for key in KEYS}

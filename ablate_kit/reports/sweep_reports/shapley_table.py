@@ -14,6 +14,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Samples
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, average, combined
+from ablate_kit.metrics.uncertainty.significance import within
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.saved_figure import rows_of_changes
@@ -58,7 +59,8 @@ def shapley_values(
         alone = {
             key: sampled[part].overall[key].value - baseline.overall[key].value for key in KEYS
         }
-        found.append(ShapleyValue(part, {key: _value(draws, key) for key in KEYS}, alone))
+        values = {key: within(_value(draws, key), key) for key in KEYS}
+        found.append(ShapleyValue(part, values, alone))
     return found
 
 

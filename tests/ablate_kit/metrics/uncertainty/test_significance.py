@@ -11,9 +11,11 @@ from scipy.stats import t as student
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.headline import KEYS
+from ablate_kit.metrics.uncertainty import raced
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples, draws, left_out
 from ablate_kit.metrics.uncertainty.chance import PairedTest, paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import holm, max_t
+from ablate_kit.metrics.uncertainty.raced import Levels
 from ablate_kit.metrics.uncertainty.significance import Change, changes, class_changes, moves_apart
 
 drawn = cache(draws)
@@ -316,7 +318,11 @@ def test_no_interval_reaches_farther_than_the_metric_can() -> None:
     before, after = samples_of(np.zeros(3)), samples_of(np.array([0.0, 0.9, -0.6]))
     (change,) = class_changes(before, after)
     assert (change.low, change.high) == (-1.0, 1.0)
-    (whole,) = changes(before, [after])
-    for metric, one in whole.items():
-        farthest = 2.0 if metric == "giou_penalized" else 1.0
-        assert one.low is None or -farthest <= one.low <= one.high <= farthest, metric
+    levels = Levels(0.05, 0.01)
+    (change,) = raced.class_changes(before, after, levels)
+    assert (change.low, change.high) == (-1.0, 1.0)
+    of_race = raced.raced_changes(before, after, levels, 0.01, last=True, tested=True)
+    for whole in (*changes(before, [after]), of_race):
+        for metric, one in whole.items():
+            farthest = 2.0 if metric == "giou_penalized" else 1.0
+            assert one.low is None or -farthest <= one.low <= one.high <= farthest, metric
