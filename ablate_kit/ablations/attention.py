@@ -67,7 +67,8 @@ class Attention:
                 )
             doubt = f" ({sources})" if sources else ""
             raise UserError(
-                f"cannot tell how many heads {self.prefix} has{doubt}; give --num-heads"
+                f"cannot tell how many heads {self.prefix} has{doubt}; give --num-heads, "
+                "in a recipe num_heads"
             )
         # Before one thing is made of each: files and recipes tell any number.
         largest = max((size for one in self.tensors.values() for size in one.shape), default=0)

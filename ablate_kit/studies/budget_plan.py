@@ -14,7 +14,7 @@ from ablate_kit.studies.budget import Budget
 from ablate_kit.studies.cuts import Cut, Cutter
 from ablate_kit.studies.pace import Load, Pace
 from ablate_kit.studies.probe import probe
-from ablate_kit.studies.structure import Part, first_uses, structure, traced
+from ablate_kit.studies.structure import Part, first_uses, structure, tell_of_uncounted, traced
 from ablate_kit.sweeps.execution.trace import NEVER, Trace
 from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind
 from detector.data.dataset import Dataset
@@ -101,6 +101,7 @@ def outline(source: KindContext, adapter: Adapter, dataset: Dataset) -> Outline:
     seen = traced(adapter, prepared)
     uses = first_uses(adapter, *seen) if seen else None
     parts = structure(source, uses)
+    tell_of_uncounted(source)
     cutter = Cutter(source, adapter, {}, len(dataset))
     if seen:
         needed = {

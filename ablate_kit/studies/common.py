@@ -9,7 +9,7 @@ from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework_registry import anatomy_of
-from ablate_kit.studies.structure import Part, first_uses, structure, traced
+from ablate_kit.studies.structure import Part, first_uses, structure, tell_of_uncounted, traced
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, recipe_of
 from detector.training.recipes.data_sections import OneSet
@@ -72,6 +72,8 @@ def common_lines(
         parts = list(structure(source, uses).walk())[1:]
     where = str(source.checkpoint)
     lines: list[Line] = []
+    if ALL in heads:
+        tell_of_uncounted(source)
     for one in heads:
         patterns = _heads(parts, where) if one == ALL else [one]
         lines += [{"kind": "heads", "pattern": pattern} for pattern in patterns]

@@ -16,9 +16,11 @@ from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.residual_branches import skips
 from ablate_kit.anatomy.feed_forwards import feed_forwards
 from ablate_kit.anatomy.layouts import is_beside
+from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.detect import inference, placed
+from ablate_kit.plural import first_few
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.execution.trace import NEVER, Trace
 
@@ -89,6 +91,17 @@ def first_uses(adapter: Adapter, replay: Replay, trace: Trace) -> dict[str, floa
         tensors = [replay.identities.tensor(one, state[one]) for one in live if one in state]
         found[name] = min((trace.first_use.get(one, NEVER) for one in tensors), default=NEVER)
     return found
+
+
+def tell_of_uncounted(source: KindContext) -> None:
+    """Says of which attention modules the heads are left out, as their number is not known."""
+    with suppress(UserError):  # which says that there is no attention
+        unknown = [one.prefix for one in source.attentions("**", None) if one.heads is None]
+        if unknown:
+            tell(
+                f"heads of {first_few(unknown, 3)} are left out, as nothing tells their number: "
+                "num_heads does, in a recipe's line, or of the module in code of your own"
+            )
 
 
 @dataclass

@@ -314,7 +314,7 @@ def test_where_two_things_tell_other_numbers_of_heads_it_is_refused() -> None:
     assert str(error.value) == (
         f"cannot tell how many heads {prefix} has (4 by "
         "relative_position_bias.relative_position_bias_table, 2 by backbone_config.num_heads); "
-        "give --num-heads"
+        "give --num-heads, in a recipe num_heads"
     )
     (attention,) = attentions(at(prefix, table(4)), SWIN, heads=2)
     assert attention.remove([0])[0].region.ranges == ((0, C // 2),)

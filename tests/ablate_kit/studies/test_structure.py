@@ -1,6 +1,7 @@
 """What a detector is made of, found without a pattern, and how each part is best cut."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.studies.budget_plan import outline
 from ablate_kit.studies.cuts import Cut, Cutter, lines_of, made, zeroed
 from ablate_kit.studies.probe import probe
-from ablate_kit.studies.structure import Part, first_uses, structure, traced
+from ablate_kit.studies.structure import Part, first_uses, structure, tell_of_uncounted, traced
 from detector.data.shapes import Shapes
 
 IMAGE = Shapes(1, seed=1, size=96).image(0)
@@ -118,6 +119,14 @@ class OwnAttention(nn.Module):
         return self.to_out(heads.transpose(1, 2).flatten(2))
 
 
+@dataclass
+class Live:
+    module: nn.Module
+
+    def live_names(self) -> dict[str, tuple[str, ...]]:
+        return {name: (name,) for name in self.module.state_dict()}
+
+
 def branch() -> nn.Module:
     return nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
 
@@ -137,6 +146,19 @@ class OwnTransformer(nn.Module):
             x = x + attention(x)
             x = x + feed_forward(x)
         return self.head(x)
+
+
+def test_heads_of_which_nothing_tells_the_number(tmp_path: Path, told: list[str]) -> None:
+    network = OwnTransformer()
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    with open_checkpoint(tmp_path / "own.pth") as checkpoint:
+        source = KindContext(checkpoint, live=lambda: Live(network))
+        tell_of_uncounted(source)
+        assert told == []
+        del network.layers[1][0].heads
+        tell_of_uncounted(source)
+    (note,) = told
+    assert note.startswith("heads of layers.1.0 are left out, as nothing tells their number: num_h")
 
 
 def test_a_transformer_of_ones_own(tmp_path: Path) -> None:
