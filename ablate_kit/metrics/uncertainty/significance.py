@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from scipy.special import stdtrit  # quicker by far than scipy.stats
 
+from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest, paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
@@ -18,13 +19,17 @@ from ablate_kit.metrics.uncertainty.verdict import MARGIN, POWER, Verdict, untol
 
 Row = TypeVar("Row")  # a dataclass with the fields low and high
 
-# How far a metric can change; others have no such bound.
-_FARTHEST = {
-    "AP": 1.0,
-    "AP50": 1.0,
-    "f1_calibrated": 1.0,
-    "giou_penalized": 2.0,
-    "matched_iou": 1.0,
+# Between which ends a metric can change; those without labels from what the unmodified model has
+# by construction.
+_ENDS = {
+    "AP": (-1.0, 1.0),
+    "AP50": (-1.0, 1.0),
+    "f1_calibrated": (-1.0, 1.0),
+    "giou_penalized": (-2.0, 2.0),
+    "matched_iou": (-1.0, 0.0),
+    "class_flips": (0.0, 1.0),
+    "lost_boxes": (0.0, 1.0),
+    "new_boxes": (0.0, np.inf),
 }
 FEW_IMAGES = 30  # below, intervals are said to be rough
 
@@ -109,7 +114,7 @@ def changes(
         judged = margin if metric == "AP" and not untold(before.value, margin) else None
         rows = _changes(after, [one - before for one in after], asked, adjust, judged)
         for one, row in zip(found, rows, strict=True):
-            one[metric] = within(row, metric)
+            one[metric] = within(row, metric, most=_most(baseline, before))
     return found
 
 
@@ -118,7 +123,8 @@ def class_changes(baseline: Samples, variant: Samples, adjust: Adjust = "family"
     after = variant.ap_per_class
     pairs = zip(after, baseline.ap_per_class, strict=True)
     rows = _changes(after, [one - before for one, before in pairs], [True] * len(after), adjust)
-    return [within(row, "AP") for row in rows]
+    most = [_most(baseline, before) for before in baseline.ap_per_class]
+    return [within(row, "AP", most=one) for row, one in zip(rows, most, strict=True)]
 
 
 def interactions(
@@ -190,15 +196,22 @@ def change_of(
     return Change(value, float(test.change), low, high, test.error, test.p, None, None)
 
 
-def within(row: Row, metric: str) -> Row:
+def within(row: Row, metric: str, *, most: float = np.inf) -> Row:
     """A change with its interval, of any kind, without the ends that no change of the metric can
-    have: Student's t of a class on few images, or of few draws, has such."""
+    have: Student's t of a class on few images, or of few draws, has such. ``most``: no change is
+    larger."""
     interval: Any = row
-    farthest = _FARTHEST.get(metric)
-    if farthest is None or interval.low is None or interval.high is None:
+    if interval.low is None or interval.high is None:
         return row
-    low, high = max(interval.low, -farthest), min(interval.high, farthest)
+    least, own = _ENDS.get(metric, (-np.inf, np.inf))
+    low, high = max(interval.low, least), min(interval.high, own, most)
     return cast("Row", replace(interval, low=low, high=high))
+
+
+def _most(baseline: Samples, before: Sampled) -> float:
+    """The largest change: against its own boxes the unmodified model has all that there is."""
+    whole = MEASURES[0].key in baseline.overall and before.value > 1 - 1e-9
+    return 0.0 if whole else np.inf
 
 
 def _detectable(test: PairedTest, needed: float) -> float | None:
