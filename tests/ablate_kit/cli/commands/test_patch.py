@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from ablate_kit.errors import UserError
@@ -145,6 +147,18 @@ def test_both_ends_are_their_checkpoints_and_the_run_goes_on(
     copy.write_bytes(donor.read_bytes())
     told = refuse("patch", donor, copy, *data, "-o", tmp_path / "none")
     assert "hold the same tensors" in told
+
+
+def test_two_sets_of_weights_of_one_file(run: Run, donor: Path, tmp_path: Path) -> None:
+    file = tmp_path / "best.pth"
+    with safe_open(SHAPES_TINY, "pt") as opened:
+        said = opened.metadata()
+    torch.save({"model": load_file(SHAPES_TINY), "ema": load_file(donor), **said}, file)
+    data = ("--shapes", "--limit", 2, "--resamples", 50, "--depth", 1, "--alpha", "1")
+    printed = run("patch", file, file, "--donor-weights", "ema", *data, "-o", tmp_path / "one")
+    assert "2 modules differ" in printed
+    assert "ema changes AP by" in printed
+    assert "against best" in printed
 
 
 def test_what_cannot_be_patched_is_refused_in_a_line(
