@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ablate_kit.checkpoints.unsupported_tensors import UNSUPPORTED
+from ablate_kit.checkpoints.weight_sets import without_wrappers
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.plural import counted
 
@@ -106,7 +107,12 @@ def select(
         if not (found and listing) and pattern.match(name):
             raise UserError(f'tensor "{name}" in {where} is {reason}: {UNSUPPORTED}')
     if not found:
-        raise UserError(f'no tensor matches "{text}" in {where}{_nearest(text, names)}')
+        own = without_wrappers(text)
+        if own != text and any(map(Pattern(own).match, names)):
+            near = f'; without what wraps the model it is "{own}"'
+        else:
+            near = _nearest(text, names)
+        raise UserError(f'no tensor matches "{text}" in {where}{near}')
     if layers is None:
         return [match.string for match in found]
     present = {int(match["layer"]) for match in found}

@@ -226,5 +226,12 @@ def _unwrapped(tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
     return MappingProxyType({own: tensors[name] for name, own in names.items()})
 
 
+def without_wrappers(name: str) -> str:
+    """A name, or a pattern, as the model's own keys have it."""
+    while prefix := next((one for one in _WRAPPERS if name.startswith(one)), None):
+        name = name.removeprefix(prefix)
+    return _INNER_WRAPPERS.sub("", f".{name}")[1:]
+
+
 def _all_start(names: Iterable[str], prefix: str) -> bool:
     return all(name.startswith(prefix) for name in names)

@@ -135,3 +135,11 @@ def test_numbers_beyond_all_layers_are_no_range(text: str) -> None:
 )
 def test_the_modules_of_a_tensor_that_a_pattern_names(pattern: str, modules: list[str]) -> None:
     assert Pattern(pattern).modules("a.0.ffn.b.ffn.weight") == modules
+
+
+@pytest.mark.parametrize("wrapped", ["module.", "module._orig_mod.", "_orig_mod."])
+def test_names_with_what_wrapped_the_model_are_told_without_it(wrapped: str) -> None:
+    with pytest.raises(UserError, match=r'without what wraps the model it is "a\.\*"$'):
+        select(f"{wrapped}a.*", ["a.weight", "b.weight"], "x")
+    with pytest.raises(UserError, match="the names are a, b"):
+        select(f"{wrapped}c.*", ["a.weight", "b.weight"], "x")
