@@ -1,11 +1,12 @@
 """What is compared: a model that an official repository has built, and what it sees."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -26,16 +27,16 @@ class Seen:
 class Official:
     """A model of an official repository.
 
-    ``saved`` is what its training script saves; ``see`` is its own evaluation. ``calibrated``
-    gives its batch norms the statistics of an image: where queries are chosen by a score, they must
-    not be all alike. ``settle`` is called once weights are drawn. ``clipped`` says that boxes end
-    at the image's border, as transformers' do not.
+    ``saved`` is what its training script saves; ``see`` is its own evaluation of a batch.
+    ``calibrated`` gives its batch norms the statistics of an image: where queries are chosen by a
+    score, they must not be all alike. ``settle`` is called once weights are drawn. ``clipped`` says
+    that boxes end at the image's border, as transformers' do not.
     """
 
     name: str
     module: nn.Module
     saved: Callable[[], Any]
-    see: Callable[[Image.Image], Seen]
+    see: Callable[[Sequence[Image.Image]], list[Seen]]
     calibrated: bool = False
     settle: Callable[[], None] = lambda: None
     clipped: bool = False
@@ -48,16 +49,20 @@ def imported(clone: Path, name: str) -> Any:
     return sys.modules[name]
 
 
-def seen(pixels: Tensor, out: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Seen:
-    """``out`` and ``found``: outputs for one image, and the detections read off them."""
-    return Seen(
-        pixels,
-        out["pred_logits"][0],
-        out["pred_boxes"][0],
-        found["scores"],
-        found["labels"],
-        found["boxes"],
-    )
+def seen(
+    pixels: Sequence[Tensor], out: Mapping[str, Tensor], found: Sequence[Mapping[str, Tensor]]
+) -> list[Seen]:
+    """``out`` and ``found``: outputs for a batch, and the detections read off them."""
+    parts = zip(pixels, out["pred_logits"], out["pred_boxes"], found, strict=True)
+    return [
+        Seen(one, logits, boxes, read["scores"], read["labels"], read["boxes"])
+        for one, logits, boxes, read in parts
+    ]
+
+
+def sizes(images: Sequence[Image.Image]) -> Tensor:
+    """(images, 2): height and width of each."""
+    return torch.tensor([[one.height, one.width] for one in images])
 
 
 def queries_start_alike(module: Any, queries: int) -> None:

@@ -7,7 +7,7 @@ import runpy
 import shlex
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from official_code.built import Official, Seen, all_alike, imported, queries_start_alike, seen
+from official_code.built import (
+    Official,
+    Seen,
+    all_alike,
+    imported,
+    queries_start_alike,
+    seen,
+    sizes,
+)
 
 
 def detr(clone: Path) -> Iterator[Official]:
@@ -155,11 +163,10 @@ def _official(
 ) -> Official:
     """``arguments`` are of the training script."""
 
-    def see(image: Image.Image) -> Seen:
-        pixels, _ = transforms(image, None)
-        out = module([pixels])
-        found = postprocessors["bbox"](out, torch.tensor([[image.height, image.width]]))[0]
-        return seen(pixels, out, found)
+    def see(images: Sequence[Image.Image]) -> list[Seen]:
+        pixels = [transforms(one, None)[0] for one in images]
+        out = module(list(pixels))
+        return seen(pixels, out, postprocessors["bbox"](out, sizes(images)))
 
     def saved() -> dict[str, Any]:
         return {"model": module.state_dict(), "epoch": 49, "args": arguments}

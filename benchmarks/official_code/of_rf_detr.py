@@ -1,7 +1,7 @@
 """RF-DETR."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import torch
 from PIL import Image
 
-from official_code.built import Official, Seen, imported, queries_start_alike, seen
+from official_code.built import Official, Seen, imported, queries_start_alike, seen, sizes
 
 
 def rfdetr(clone: Path) -> Iterator[Official]:
@@ -32,15 +32,14 @@ def rfdetr(clone: Path) -> Iterator[Official]:
         decode = models.PostProcess(num_select=config.num_select)
 
         def see(
-            image: Image.Image,
+            images: Sequence[Image.Image],
             module: Any = module,
             transforms: Any = transforms,
             decode: Any = decode,
-        ) -> Seen:
-            pixels, _ = transforms(image, {})
-            out = module([pixels])
-            found = decode(out, torch.tensor([[image.height, image.width]]))[0]
-            return seen(pixels, out, found)
+        ) -> list[Seen]:
+            pixels = [transforms(one, {})[0] for one in images]
+            out = module(list(pixels))
+            return seen(pixels, out, decode(out, sizes(images)))
 
         saved = lambda module=module, config=config, training=training: {  # noqa: E731
             "model": module.state_dict(),

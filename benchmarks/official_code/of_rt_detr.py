@@ -2,7 +2,7 @@
 
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from copy import copy
 from dataclasses import replace
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from official_code.built import Official, Seen, imported, seen
+from official_code.built import Official, Seen, imported, seen, sizes
 
 
 def rtdetr(clone: Path) -> Iterator[Official]:
@@ -120,15 +120,14 @@ def _of_rtdetr_kind(
         decode.remap_mscoco_category = False  # category ids are for COCO's own evaluation
 
         def see(
-            image: Image.Image,
+            images: Sequence[Image.Image],
             module: Any = module,
             transforms: Any = transforms,
             decode: Any = decode,
-        ) -> Seen:
-            pixels = transforms(image, {}, None)[0]
-            out = module(pixels[None])
-            found = decode(out, torch.tensor([[image.width, image.height]]))[0]
-            return seen(pixels, out, found)
+        ) -> list[Seen]:
+            pixels = torch.stack([transforms(one, {}, None)[0] for one in images])
+            out = module(pixels)
+            return seen(list(pixels), out, decode(out, sizes(images).flip(1)))
 
         saved = lambda module=module: {  # noqa: E731
             "last_epoch": 71,

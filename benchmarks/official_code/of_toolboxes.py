@@ -2,7 +2,7 @@
 
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,18 @@ def detrex(clone: Path) -> Iterator[Official]:
         torch.manual_seed(0)
         module: Any = instantiate(settings)
 
-        def see(image: Image.Image, module: Any = module) -> Seen:
+        def prepared(image: Image.Image) -> dict[str, Any]:
             width, height = _size(image)
             resize = ResizeTransform(
                 image.height, image.width, height, width, Image.Resampling.BILINEAR
             )
             pixels = torch.as_tensor(resize.apply_image(np.asarray(image)).copy())
-            pixels = pixels.permute(2, 0, 1)
-            told = {"image": pixels, "height": image.height, "width": image.width}
+            return {
+                "image": pixels.permute(2, 0, 1), "height": image.height, "width": image.width
+            }  # fmt: skip
+
+        def see(images: Sequence[Image.Image], module: Any = module) -> list[Seen]:
+            told = [prepared(one) for one in images]
             out: dict[str, Any] = {}
 
             def note(logits: Any, boxes: Any, sizes: Any) -> Any:
@@ -63,17 +67,18 @@ def detrex(clone: Path) -> Iterator[Official]:
                 return type(module).inference(module, logits, boxes, sizes)
 
             module.inference = note
-            found = module([told])[0]["instances"]
-            detections = {
-                "scores": found.scores,
-                "labels": found.pred_classes,
-                "boxes": found.pred_boxes.tensor,
-            }
-            return seen(module.normalizer(pixels), out, detections)
+            found = [one["instances"] for one in module(told)]
+            detections = [
+                {"scores": one.scores, "labels": one.pred_classes, "boxes": one.pred_boxes.tensor}
+                for one in found
+            ]
+            return seen([module.normalizer(one["image"]) for one in told], out, detections)
 
         def saved(module: Any = module) -> Mapping[str, Any]:
             return {"model": module.state_dict(), "iteration": 89999}
 
+        for package in ("timm", "timm.models"):  # transformers looks for it, too
+            sys.modules.pop(package, None)
         yield Official(
             name,
             module,
@@ -83,8 +88,6 @@ def detrex(clone: Path) -> Iterator[Official]:
             settle=partial(all_alike, module.transformer.tgt_embed.weight),
             clipped=True,
         )
-        for name in ("timm", "timm.models"):  # transformers looks for it, too
-            sys.modules.pop(name, None)
 
 
 def _five_levels(settings: Any) -> None:
@@ -129,7 +132,7 @@ def co_detr(clone: Path) -> Iterator[Official]:
         torch.manual_seed(0)
         module: Any = MODELS.build(config.model.copy())
 
-        def see(image: Image.Image, module: Any = module) -> Seen:
+        def prepared(image: Image.Image) -> tuple[Any, Any]:
             resized = np.asarray(image.resize(_size(image), Image.Resampling.BILINEAR))
             height, width = resized.shape[:2]
             about = {
@@ -138,7 +141,11 @@ def co_detr(clone: Path) -> Iterator[Official]:
                 "scale_factor": (width / image.width, height / image.height),
             }
             bgr = torch.as_tensor(resized[..., ::-1].copy()).permute(2, 0, 1)
-            batch = {"inputs": [bgr], "data_samples": [DetDataSample(metainfo=about)]}
+            return bgr, DetDataSample(metainfo=about)
+
+        def see(images: Sequence[Image.Image], module: Any = module) -> list[Seen]:
+            inputs, samples = zip(*map(prepared, images), strict=True)
+            batch = {"inputs": list(inputs), "data_samples": list(samples)}
             given = module.data_preprocessor(batch, False)
             out: dict[str, Any] = {}
 
@@ -148,9 +155,16 @@ def co_detr(clone: Path) -> Iterator[Official]:
                 return type(head).predict_by_feat(head, logits, boxes, *others, **more)
 
             module.query_head.predict_by_feat = note
-            found = module.predict(given["inputs"], given["data_samples"])[0].pred_instances
-            detections = {"scores": found.scores, "labels": found.labels, "boxes": found.bboxes}
-            return seen(given["inputs"][0], out, detections)
+            found = module.predict(given["inputs"], given["data_samples"])
+            detections = [
+                {"scores": one.scores, "labels": one.labels, "boxes": one.bboxes}
+                for one in (sample.pred_instances for sample in found)
+            ]
+            pixels = [
+                padded[:, : about.img_shape[0], : about.img_shape[1]]
+                for padded, about in zip(given["inputs"], given["data_samples"], strict=True)
+            ]
+            return seen(pixels, out, detections)
 
         def saved(module: Any = module, config: Any = config) -> Mapping[str, Any]:
             about = {"cfg": config.pretty_text, "dataset_meta": {"classes": classes}}
