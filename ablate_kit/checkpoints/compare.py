@@ -57,7 +57,7 @@ def by_headers(
 
     def found_again(only_first: list[str], only_second: list[str]) -> dict[str, str]:
         a, b = (
-            {name: _layout(one.tensors[name]) for name in names}
+            {name: layout(one.tensors[name]) for name in names}
             for one, names in ((first, only_first), (second, only_second))
         )
         return _renamed(only_first, only_second, a, b)
@@ -113,14 +113,14 @@ def _diff(
     renamed = found_again(only_first, only_second)
     taken = set(renamed.values())
     common = [name for name in first_names if name in there]
-    layout = [n for n in common if _layout(first.tensors[n]) != _layout(second.tensors[n])]
-    others = set(layout)
+    unlike = [n for n in common if layout(first.tensors[n]) != layout(second.tensors[n])]
+    others = set(unlike)
     equal = {name: same(name) for name in common if name not in others}
     return Diff(
         tuple(name for name in only_first if name not in renamed),
         tuple(name for name in only_second if name not in taken),
         renamed,
-        tuple(layout),
+        tuple(unlike),
         tuple(name for name, is_same in equal.items() if not is_same),
         tuple(name for name, is_same in equal.items() if is_same),
         {},
@@ -133,11 +133,13 @@ def _same_bytes(
     if not only_first or not only_second:
         return {}
     a, b = (
-        {name: (*_layout(one.tensors[name]), digest_of_tensor(one, name)) for name in names}
+        {name: (*layout(one.tensors[name]), digest_of_tensor(one, name)) for name in names}
         for one, names in ((first, only_first), (second, only_second))
     )
     shared = set(a.values()) & set(b.values())
-    constant = {key: _constant(first, name) for name, key in a.items() if key in shared}
+    constant = {
+        key: is_constant(first, first.tensors[name]) for name, key in a.items() if key in shared
+    }
     telling = {key for key, is_constant in constant.items() if not is_constant}
     renamed = _renamed(
         [name for name in only_first if a[name] in telling],
@@ -158,15 +160,13 @@ def _same_bytes(
     return renamed
 
 
-def _constant(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether all elements of a tensor are the same bytes; a single element is."""
-    info = checkpoint.tensors[name]
-    if not info.numel:
-        return True
-    size, first = info.nbytes // info.numel, b""
-    for chunk in row_major_bytes(checkpoint, info):
-        first = first or chunk[:size]
-        if chunk != first * (len(chunk) // size):
+def is_constant(checkpoint: Checkpoint, info: TensorInfo, window: int = _WINDOW) -> bool:
+    """Whether all elements of a tensor are the same bytes; none, and a single one, are. Reads
+    ``window`` bytes before it is found not to be."""
+    first = b""
+    for chunk in row_major_bytes(checkpoint, info, window):
+        first = first or chunk[: info.itemsize]
+        if chunk != first * (len(chunk) // info.itemsize):
             return False
     return True
 
@@ -255,7 +255,8 @@ def row_major_bytes(
             yield bytes(content[start : start + window])
 
 
-def _layout(info: TensorInfo) -> tuple[object, ...]:
+def layout(info: TensorInfo) -> tuple[object, ...]:
+    """What tensors have to have in common to be compared byte by byte."""
     return info.shape, info.dtype
 
 

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ablate_kit.checkpoints.compare import digest_of_tensor, row_major_bytes
+from ablate_kit.checkpoints.compare import digest_of_tensor, is_constant, layout, row_major_bytes
 from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.checkpoints.weights import Checkpoint
 
@@ -24,25 +24,20 @@ def tied_copies(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, Seque
     is looked at once, and read as a whole where its beginning is another's.
     """
     tensors = checkpoint.tensors
-    wanted = {name for name in set(names) if not _is_constant(checkpoint, tensors[name])}
-    layouts = {_layout(tensors[name]) for name in wanted}
+    wanted = {name for name in set(names) if not is_constant(checkpoint, tensors[name], _WINDOW)}
+    layouts = {layout(tensors[name]) for name in wanted}
     read = {path: source.ahead() for path, source in checkpoint.archive.sources.items()}
     alike: dict[object, list[str]] = {}
     for key, info in tensors.items():
-        layout = _layout(info)
-        if layout in layouts:
+        if (own := layout(info)) in layouts:
             first = hashlib.blake2b(_beginning(checkpoint, info, read), digest_size=16).digest()
-            alike.setdefault((layout, first), []).append(key)
+            alike.setdefault((own, first), []).append(key)
     found: dict[str, Sequence[str]] = {}
     for group in alike.values():
         if len(group) > 1 and not wanted.isdisjoint(group):
             for equal in _equal(checkpoint, group):
                 found |= {name: equal for name in equal if name in wanted}
     return found
-
-
-def _layout(info: TensorInfo) -> tuple[object, ...]:
-    return info.shape, info.dtype
 
 
 def _beginning(checkpoint: Checkpoint, info: TensorInfo, read: dict[Path, _Read]) -> bytes:
@@ -63,12 +58,3 @@ def _equal(checkpoint: Checkpoint, group: Sequence[str]) -> Iterator[Sequence[st
     for equal in by_digest.values():
         if len(equal) > 1:
             yield equal
-
-
-def _is_constant(checkpoint: Checkpoint, info: TensorInfo) -> bool:
-    first = b""
-    for chunk in row_major_bytes(checkpoint, info, _WINDOW):
-        first = first or chunk[: info.itemsize]
-        if chunk != first * (len(chunk) // info.itemsize):
-            return False
-    return True
