@@ -23,6 +23,21 @@ class ImageDetections:
     # (k,) the object query that each comes from; None where the framework cannot tell
     queries: npt.NDArray[np.int64] | None = None
 
+    @staticmethod
+    def of_tensors(
+        boxes: torch.Tensor,
+        scores: torch.Tensor,
+        labels: torch.Tensor,
+        queries: torch.Tensor | None = None,
+    ) -> "ImageDetections":
+        """Of tensors on any device, sorted by score; what is equal keeps its order."""
+        return ImageDetections(
+            boxes=boxes.cpu().double().numpy(),
+            scores=scores.cpu().double().numpy(),
+            labels=labels.cpu().numpy(),
+            queries=None if queries is None else queries.long().cpu().numpy(),
+        ).best_first()
+
     def rows(self, rows: npt.NDArray[np.intp]) -> "ImageDetections":
         queries = None if self.queries is None else self.queries[rows]
         return ImageDetections(self.boxes[rows], self.scores[rows], self.labels[rows], queries)

@@ -158,7 +158,7 @@ class MMDetAdapter:
         """All that the model gives, of which its configuration says how many (``max_per_img``)."""
         columns = [column for one in outputs for column in one]
         here = iter(fetched(columns))
-        return [_sorted(*(next(here) for _ in one)) for one in outputs]
+        return [ImageDetections.of_tensors(*(next(here) for _ in one)) for one in outputs]
 
 
 class MMDetection:
@@ -327,21 +327,6 @@ def _live_names(module: Any, checkpoint: Checkpoint) -> dict[str, tuple[str, ...
         for name in checkpoint.tensors
         if name in live and live[name].is_floating_point()
     }
-
-
-def _sorted(
-    boxes: torch.Tensor,
-    scores: torch.Tensor,
-    labels: torch.Tensor,
-    queries: torch.Tensor | None = None,
-) -> ImageDetections:
-    found = ImageDetections(
-        boxes=boxes.cpu().double().numpy(),
-        scores=scores.cpu().double().numpy(),
-        labels=labels.cpu().numpy(),
-        queries=None if queries is None else queries.cpu().numpy(),
-    )
-    return found.best_first()
 
 
 def _opened(checkpoint: Checkpoint, request: Request) -> MMDetAdapter:

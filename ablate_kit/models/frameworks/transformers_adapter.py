@@ -77,7 +77,7 @@ class TransformersAdapter:
                 f"{type(self.processor).__name__} does not work here: {reason}"
             ) from None
         if outputs.pred_boxes.shape[-1] != 4:  # polygons: which point is which is its own business
-            return [_sorted(result) for result in results]
+            return [_detections(result) for result in results]
         # The library does not tell which query a detection comes from. So it decodes boxes once
         # more that are numbered: query k's is a point at (k, k).
         boxes = outputs.pred_boxes
@@ -92,7 +92,7 @@ class TransformersAdapter:
             results = [
                 soft_nms(result, *origin) for result, origin in zip(results, origins, strict=True)
             ]
-        return [_sorted(result) for result in results]
+        return [_detections(result) for result in results]
 
 
 def _with_enough(process: Any, limit: int) -> Any:
@@ -113,15 +113,10 @@ def _description(adapter: TransformersAdapter) -> tuple[Any, ...]:
     return kind.__qualname__, code, config, adapter.processor.to_dict()
 
 
-def _sorted(result: Mapping[str, torch.Tensor]) -> ImageDetections:
-    queries = result.get("queries")
-    found = ImageDetections(
-        boxes=result["boxes"].cpu().double().numpy(),
-        scores=result["scores"].cpu().double().numpy(),
-        labels=result["labels"].cpu().numpy(),
-        queries=None if queries is None else queries.long().cpu().numpy(),
+def _detections(result: Mapping[str, torch.Tensor]) -> ImageDetections:
+    return ImageDetections.of_tensors(
+        result["boxes"], result["scores"], result["labels"], result.get("queries")
     )
-    return found.best_first()
 
 
 def check_classes(adapter: TransformersAdapter, what: str) -> None:
