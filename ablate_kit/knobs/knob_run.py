@@ -1,31 +1,23 @@
 """Accuracy and cost of a detector in each of several settings."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ablate_kit.costs.latency import TimingRounds
 from ablate_kit.costs.measure import BATCHES, Cost, measure
 from ablate_kit.knobs.detect_settings import detect_settings
 from ablate_kit.knobs.knob_settings import Setting
-from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
 from ablate_kit.models.model_knobs import Knobs
 from ablate_kit.models.own_objects import own_objects
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
+from ablate_kit.sweeps.run import Sweep
 from detector.data.dataset import Dataset, is_labelled
 
 KIND = "knob"
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The detector as it is, then in each setting."""
-
-    results: list[Result]
-    truth: GroundTruth
-    notes: list[str] = field(default_factory=list)
 
 
 def evaluate_settings(
@@ -37,7 +29,7 @@ def evaluate_settings(
     *,
     name: str,
     advance: Callable[[int], None],
-) -> Evaluated:
+) -> Sweep:
     """Every metric of every setting, on the images of a data set.
 
     Args:
@@ -73,7 +65,7 @@ def evaluate_settings(
         )  # fmt: skip
         results.append(replace(scored, factors={"knob": one.knob, "setting": one.value}))
     known = (knobs.note(one.knob, one.value) for one in settings)
-    return Evaluated(results, truth, [*notes, *(one for one in known if one)])
+    return Sweep(results, truth, [*notes, *(one for one in known if one)])
 
 
 def _check(families: Sequence[Sequence[Adapter]], dataset: Dataset) -> None:

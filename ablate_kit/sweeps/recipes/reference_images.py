@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ablate_kit.errors import UserError, did_you_mean
+from ablate_kit.ablations.name_patterns import to_model_keys
+from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.batches import batch_sizes, groups, prepared_batches
 from ablate_kit.models.detect import inference
@@ -27,10 +28,7 @@ class ReferenceImages:
         return self.adapter.module
 
     def names_of(self, tensor: str) -> Sequence[str]:
-        known = self.adapter.live_names()
-        if not known.get(tensor):
-            raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')
-        return known[tensor]
+        return to_model_keys(tensor, (), self.adapter.live_names())
 
     def run(self, images: int | None) -> None:
         if images is not None and images > len(self.dataset):
