@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -107,18 +107,17 @@ def caption(text: str) -> str:
     return _shortened(line(text), _LONGEST_LABEL)
 
 
-def _spelled(found: re.Match[str]) -> str:
+def _spelled(
+    found: re.Match[str], spell: Callable[[str], str] = lambda one: repr(one)[1:-1]
+) -> str:
     run = found[0]
     if run.isprintable():
         return run
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in run)
+    return "".join(c if c.isprintable() else spell(c) for c in run)
 
 
 def _escaped(found: re.Match[str]) -> str:
-    run = found[0]
-    if run.isprintable():
-        return run
-    return "".join(c if c.isprintable() else _one_escaped(c) for c in run)
+    return _spelled(found, _one_escaped)
 
 
 def _one_escaped(character: str) -> str:

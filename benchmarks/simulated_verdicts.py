@@ -16,7 +16,8 @@ from simulated_studies import CHANCE, MARGIN, VARIANTS, is_wrong
 
 from ablate_kit.metrics.uncertainty.chance import PairedTest
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
-from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, verdicts
+from ablate_kit.metrics.uncertainty.verdict import Verdict, verdicts
+from ablate_kit.plural import roughly
 
 TRUE = {
     "0, and a margin of 0.0001": (np.zeros(VARIANTS), 0.0001),

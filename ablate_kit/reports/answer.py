@@ -9,14 +9,8 @@ from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.result import BASELINE, Result
 from ablate_kit.metrics.uncertainty.multiplicity import LEAST_FREEDOM, Adjust
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
-from ablate_kit.metrics.uncertainty.verdict import (
-    NEXT_TO_NOTHING,
-    Verdict,
-    roughly,
-    sentence,
-    unseen,
-)
-from ablate_kit.plural import counted
+from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, Verdict, sentence, unseen
+from ablate_kit.plural import counted, roughly
 from ablate_kit.reports.table import ends, number
 
 DETECTORS = ("detections", "checkpoint")  # kinds that are no ablations: nothing costs, one is worse

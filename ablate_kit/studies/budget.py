@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from ablate_kit.errors import UserError
+from ablate_kit.plural import roughly
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _TEXT = re.compile(
@@ -30,7 +31,7 @@ class Budget:
     def rounded_up(self) -> "Budget":
         """To a number that one would give."""
         if self.passes is not None:
-            return Budget(passes=_roughly(self.passes))
+            return Budget(passes=roughly(self.passes))
         seconds = self.seconds or 0.0
         step = next((x for most, x in _STEPS if seconds <= most), 3600)
         return Budget(seconds=math.ceil(seconds / step) * step)
@@ -43,12 +44,6 @@ class Budget:
 
 
 _STEPS = ((120, 10), (3600, 60), (36_000, 600))  # of seconds, up to so many
-
-
-def _roughly(count: int) -> int:
-    """To two digits, upwards."""
-    digit = 10 ** max(0, len(str(count)) - 2)
-    return -(-count // digit) * digit
 
 
 def parse_budget(text: str) -> Budget:

@@ -28,6 +28,7 @@ from scipy.special import ndtri  # quicker by far than scipy.stats
 
 from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
+from ablate_kit.plural import roughly
 
 MARGIN = 0.01  # of AP
 NEXT_TO_NOTHING = 0.01  # AP of a baseline below which no change means anything, nor a verdict
@@ -172,12 +173,6 @@ def sentence(
     if counts["undecided"]:
         parts.append(_undecided([one for one in found if one.outcome == "undecided"], unit))
     return "; ".join(parts)
-
-
-def roughly(count: float) -> int:
-    """To two digits, upwards: what is known of a number of images that would decide."""
-    digit = 10 ** max(0, len(str(int(count))) - 2)
-    return int(-(-count // digit) * digit)
 
 
 def _undecided(left: Sequence[Verdict], unit: str) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly
-from ablate_kit.plural import counted
+from ablate_kit.metrics.uncertainty.verdict import Verdict
+from ablate_kit.plural import counted, roughly
 from ablate_kit.reports.answer import drawn_units
 from ablate_kit.reports.study_reports.findings import Findings, Sentence, outcome_of
 from ablate_kit.reports.study_reports.left_out import left_out

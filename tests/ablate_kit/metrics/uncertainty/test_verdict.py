@@ -10,7 +10,8 @@ from ablate_kit.metrics.uncertainty.chance import PairedTest
 from ablate_kit.metrics.uncertainty.multiplicity import max_t
 from ablate_kit.metrics.uncertainty.raced import Levels, outcome_of
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.metrics.uncertainty.verdict import Verdict, roughly, sentence, unseen, verdicts
+from ablate_kit.metrics.uncertainty.verdict import Verdict, sentence, unseen, verdicts
+from ablate_kit.plural import roughly
 
 LEFT = 1e6  # degrees of freedom: a normal distribution
 
