@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ablate_kit.metrics.curves import curves
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.matching import BoxPairs, Matches, Outcome
+from ablate_kit.metrics.matching import BoxPairs, Matches, Outcome, OverPairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,21 +65,6 @@ class F1:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class MatchedPairsF1:
-    """F1 of the classes of matched pairs.
-
-    Attributes:
-        overall: mean of the classes' F1, weighted by their ground truths among the pairs
-            (scikit-learn's ``average="weighted"``); 0 without any pair.
-        per_class: (classes,) one class against the rest; 0 for a class that has ground truth but
-            no pair, NaN for one that has neither.
-    """
-
-    overall: float
-    per_class: NDArray[np.float64]
-
-
 def f1_at(matches: Matches, threshold: float | NDArray[np.float64]) -> F1:
     """F1 of the detections with a score of at least ``threshold``: one, or one per detection."""
     kept = matches.scores >= threshold
@@ -117,8 +102,13 @@ def calibrate(matches: Matches) -> float:
 
 def f1_matched_pairs(
     ground_truth: GroundTruth, detections: Detections, pairs: BoxPairs
-) -> MatchedPairsF1:
-    """Whether the boxes of each pair agree on the class; ``pairs`` of ``published_pairs``."""
+) -> OverPairs:
+    """Whether the boxes of each pair agree on the class; ``pairs`` of ``published_pairs``.
+
+    Overall the mean of the classes' F1, weighted by their ground truths among the pairs
+    (scikit-learn's ``average="weighted"``); 0 without any pair. Of a class against the rest: 0 for
+    one that has ground truth but no pair, NaN for one that has neither.
+    """
     classes = len(ground_truth.classes)
     true, found = ground_truth.labels[pairs.truth], detections.labels[pairs.detection]
     support = np.bincount(true, minlength=classes)
@@ -127,7 +117,7 @@ def f1_matched_pairs(
     annotated = np.bincount(ground_truth.labels, minlength=classes)
     per_class = _share(2 * agreed, boxes, annotated + boxes)
     overall = _share(np.nansum(per_class * support), support.sum(), annotated.sum())
-    return MatchedPairsF1(float(overall), per_class)
+    return OverPairs(float(overall), per_class)
 
 
 def _share(part: Any, whole: Any, defined: Any) -> NDArray[np.float64]:

@@ -7,23 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.matching import BoxPairs
-
-
-@dataclass(frozen=True, eq=False)
-class PublishedGiou:
-    """Mean GIoU as the published Deep Dissect protocol takes it; NaN without a pair.
-
-    It is blind to misses and to false positives, and its per-class numbers to wrong classes as
-    well: a box that is found but misnamed drops out of the mean.
-
-    Attributes:
-        overall: over all pairs.
-        per_class: (classes,) over the pairs of which both boxes are of the class.
-    """
-
-    overall: float
-    per_class: NDArray[np.float64]
+from ablate_kit.metrics.matching import BoxPairs, OverPairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +32,19 @@ class MatchedGiou:
     class_penalized_mean: NDArray[np.float64]
 
 
-def published_giou(
-    ground_truth: GroundTruth, detections: Detections, pairs: BoxPairs
-) -> PublishedGiou:
-    """The published means; ``pairs`` of ``published_pairs``."""
+def published_giou(ground_truth: GroundTruth, detections: Detections, pairs: BoxPairs) -> OverPairs:
+    """Mean GIoU as the published Deep Dissect protocol takes it; ``pairs`` of ``published_pairs``.
+
+    It is blind to misses and to false positives, and its numbers of a class, over the pairs of
+    which both boxes are of it, to wrong classes as well: a box that is found but misnamed drops out
+    of the mean. NaN without a pair.
+    """
     classes = len(ground_truth.classes)
     label = ground_truth.labels[pairs.truth]
     agree = label == detections.labels[pairs.detection]
     count = np.bincount(label[agree], minlength=classes)
     total = np.bincount(label[agree], weights=pairs.giou[agree], minlength=classes)
-    return PublishedGiou(
+    return OverPairs(
         overall=float(pairs.giou.mean()) if len(pairs.giou) else float("nan"),
         per_class=_mean(total, count),
     )

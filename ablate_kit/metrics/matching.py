@@ -64,6 +64,14 @@ class BoxPairs:
     giou: NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class OverPairs:
+    """A number over pairs of all classes, and (classes,) over those of each."""
+
+    overall: float
+    per_class: NDArray[np.float64]
+
+
 def greedy_matches(ground_truth: GroundTruth, detections: Detections, iou: float = 0.5) -> Matches:
     """COCO's assignment at one IoU threshold, as pycocotools makes it for all box sizes.
 
