@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ablate_kit.errors import UserError
     from ablate_kit.models.frameworks.wrap import wrap
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "Ablation": "ablations.ablation",
