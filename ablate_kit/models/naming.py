@@ -53,6 +53,16 @@ def names_of(paths: Iterable[Path], what: str) -> list[str]:
     raise AssertionError("paths that differ have names that differ")
 
 
+def names_of_two(
+    first: Path, second: Path, weights: str | None, other_weights: str | None
+) -> list[str]:
+    """The same of two checkpoints; of two sets of weights in one file, such as raw and averaged
+    ones, those of the sets."""
+    if other_weights in (None, weights) or _absolute(first) != _absolute(second):
+        return names_of([first, second], "a checkpoint")
+    return [weights or name_of(first), str(other_weights)]
+
+
 def _absolute(path: Path) -> Path:
     """Without what the file system says of it: a link keeps its name."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links

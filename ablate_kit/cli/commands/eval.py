@@ -1,6 +1,6 @@
 """``ablate eval``: checkpoints on annotated images."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, ScoreThreshold, StatisticsOptions, Top
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import names_of
+from ablate_kit.models.naming import names_of, names_of_two
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +33,10 @@ def evaluate(
     *,
     data: DataOptions,
     model: ModelOptions,
+    other_weights: Annotated[
+        str | None,
+        typer.Option(help="Which weights of the other checkpoints; by default as --weights."),
+    ] = None,
     score_threshold: ScoreThreshold = 0.5,
     max_detections: MaxDetections = 100,
     batch_size: BatchSize = 8,
@@ -49,7 +53,7 @@ def evaluate(
 ) -> None:
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     check_there(*checkpoints)
-    names, where = names_of(checkpoints, "a checkpoint"), data.given()
+    names, where = _names(checkpoints, model.weights, other_weights), data.given()
     tests.check(len(names), top, as_json)
     asked = tests.statistics()
     if no_replay and len(names) < 2:
@@ -75,7 +79,8 @@ def evaluate(
         )
     if len(names) > 1:  # one alone gets no interval
         warn(data_digest(dataset).notes(tests.cluster))
-    opening = _Opening(dataset, model, device)
+    others = replace(model, weights=other_weights or model.weights)
+    opening = _Opening(dataset, (model, others), device)
     # Detections lie on disk meanwhile: those of many checkpoints would not fit into memory.
     with TemporaryDirectory(prefix="ablate-") as kept:
         with progress() as bars:
@@ -113,16 +118,27 @@ def evaluate(
             say(f"written to {output}: results.json, tables, per class, figure")
 
 
+def _names(
+    checkpoints: "Sequence[Path]", weights: str | None, other_weights: str | None
+) -> list[str]:
+    if other_weights is not None and len(checkpoints) < 2:
+        raise UserError("--other-weights has no effect on one alone: give the file twice")
+    if len(checkpoints) == 2:
+        return names_of_two(checkpoints[0], checkpoints[1], weights, other_weights)
+    return names_of(checkpoints, "a checkpoint")
+
+
 @dataclass
 class _Opening:
     """Opens one checkpoint after the other, and keeps what is to be said of them.
 
     Attributes:
         dataset: images without labels are looked at for the classes of the first.
+        models: how the first checkpoint is opened, and how the others are.
     """
 
     dataset: "Dataset"
-    model: ModelOptions
+    models: tuple[ModelOptions, ModelOptions]
     device: str
     sources: "list[Source]" = field(default_factory=list)
     frameworks: set[str] = field(default_factory=set)
@@ -140,13 +156,14 @@ class _Opening:
         from ablate_kit.sweeps.variant import Variant
 
         noted: set[str] = set()
-        for path, name in zip(paths, names, strict=True):
-            with self.model.runnable(path) as (given, file):
+        for number, (path, name) in enumerate(zip(paths, names, strict=True)):
+            model = self.models[min(number, 1)]
+            with model.runnable(path) as (given, file):
                 ablation = made_by(given)
                 digest = digest_of_archive(given.archive)
                 self.sources.append(Source("checkpoint", with_commit(path), digest))
-                self.frameworks.add(choose(file, self.model.model).model)
-                adapter = self.model.open(file, self.device)
+                self.frameworks.add(choose(file, model.model).model)
+                adapter = model.open(file, self.device)
             self.dataset = looked_at_for(self.dataset, adapter.classes)
             for note in unmatched_classes(adapter.classes, self.dataset):
                 if note not in noted:  # once for copies of one model

@@ -14,7 +14,7 @@ from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn, watched
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import name_of, names_of
+from ablate_kit.models.naming import names_of_two
 from ablate_kit.plural import counted
 
 
@@ -47,7 +47,7 @@ def patch(
 ) -> None:  # fmt: skip
     """Put modules of one checkpoint into another: which of them make the difference?"""
     check_there(first, donor)
-    names = _names(first, donor, model.weights, donor_weights)
+    names = names_of_two(first, donor, model.weights, donor_weights)
     images, points = data.given(), _numbers(alpha)
     asked = tests.statistics()
     if not asked.resamples:
@@ -104,13 +104,6 @@ def patch(
         say_lines("\n".join(account(names[0], names[1], results, changes, together)))
         say_lines(table.text())
         say_where(folder)
-
-
-def _names(first: Path, donor: Path, weights: str | None, donor_weights: str | None) -> list[str]:
-    """Of two sets of weights in one file, such as raw and averaged ones, those of the sets."""
-    if donor_weights in (None, weights) or first.absolute() != donor.absolute():
-        return names_of([first, donor], "a checkpoint")
-    return [weights or name_of(first), str(donor_weights)]
 
 
 def _numbers(given: str) -> list[float]:

@@ -39,6 +39,7 @@ def test_patterns_heads_and_percentages(refuse: Run, hybrid: Path, tmp_path: Pat
         ("eval MODEL --shapes --margin 0.1", "--margin has no effect on one alone"),
         ("eval MODEL --shapes --adjust fdr", "--adjust has no effect on one alone"),
         ("eval MODEL --shapes --resamples 9", "--resamples has no effect on one alone"),
+        ("eval MODEL --shapes --other-weights ema", "--other-weights has no effect on one alone"),
         ("eval MODEL --shapes --no-replay", "--no-replay has no effect on one alone"),
         ("eval MODEL builtin:shapes_tiny --shapes --top 1 --json", "--top has no effect on --json"),
         ("score MODEL --annotations COCO --top 1", "--top has no effect on one alone"),

@@ -159,6 +159,13 @@ def test_two_sets_of_weights_of_one_file(run: Run, donor: Path, tmp_path: Path) 
     assert "2 modules differ" in printed
     assert "ema changes AP by" in printed
     assert "against best" in printed
+    of = ("--shapes", "--limit", 2, "--resamples", 0, "--json")
+    both = json.loads(run("eval", file, file, "--other-weights", "ema", *of))["variants"]
+    apart = json.loads(run("eval", SHAPES_TINY, donor, *of))["variants"]
+    assert list(both) == ["best", "ema"]
+    for ours, one in zip(both.values(), apart.values(), strict=True):
+        assert ours["overall"] == one["overall"]
+    assert both["best"]["overall"] != both["ema"]["overall"]
 
 
 def test_what_cannot_be_patched_is_refused_in_a_line(
