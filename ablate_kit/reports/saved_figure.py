@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-KINDS = ("svg", "png", "pdf")  # for pages, slides and papers
+# For slides, pages and papers. Figures are laid out for the first, which has the most pixels to an
+# inch: for fewer, letters are measured too narrow, and long names would be cut off in it.
+KINDS = ("png", "svg", "pdf")
+DPI = 150
 # White and black that stay: the pure ones follow the reader's theme on a page (pictures.py).
 NEAR_WHITE, NEAR_BLACK = "#fefefe", "#010101"
 _DATED = {"png": ("Software",), "svg": ("Date",), "pdf": ("CreationDate", "Creator", "Producer")}
@@ -72,7 +75,7 @@ def drawn(figure: "Figure") -> dict[str, bytes]:
             file = BytesIO()
             # Or there are a date in it, and names of its shapes that are drawn at random.
             metadata = dict.fromkeys(_DATED[kind])
-            figure.savefig(file, format=kind, dpi=150, metadata=metadata)
+            figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
             files[kind] = file.getvalue()
     return files
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ablate_kit.reports.saved_figure import KINDS, drawn, new_figure
+from ablate_kit.reports.saved_figure import DPI, KINDS, drawn, new_figure
 
 
 def _filled(figure: Figure) -> Figure:
@@ -27,7 +27,7 @@ def _filled(figure: Figure) -> Figure:
 def test_the_bytes_are_those_of_a_plain_figure() -> None:
     """Which was laid out as it is for the first kind."""
     plain = _filled(Figure(figsize=(6, 3), layout="constrained"))
-    plain.savefig(BytesIO(), format=KINDS[0])
+    plain.savefig(BytesIO(), format=KINDS[0], dpi=DPI)
     plain.set_layout_engine("none")
     ours = drawn(_filled(new_figure(6, 3)))
     assert list(ours) == [*KINDS]
