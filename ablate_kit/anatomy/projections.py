@@ -18,6 +18,9 @@ _ROLES = {
 } | {"queries": "q", "kv": "kv", "qkv": "qkv"}
 _ALL = ("c_attn", "in_proj")  # projections to all three, whose names do not say so
 _OUT = {"o", "wo", "out", "output"}  # words in the names of output projections
+# Names of output projections that say no more than that they are layers. What else has the shape
+# may be a gate, a projection of positions, or the first layer of a feed-forward branch.
+_PLAIN = {"c", "dense", "fc", "final", "last", "lin", "linear", "merge", "proj", "projection"}
 
 Shape = tuple[int, int]  # of a projection: out, in
 
@@ -86,8 +89,9 @@ def _with_output(
         for name, (_, width) in shapes.items()
         if fits(width) and not _role(name.removesuffix(".0"))[0]
     ]
-    named = [one for one in fitting if _OUT & set(one.lower().removesuffix(".0").split("_"))]
-    found = named or [one for one in fitting if one in ("proj", "c_proj")] or fitting
+    words = {one: set(one.lower().removesuffix(".0").split("_")) for one in fitting}
+    named = [one for one in fitting if _OUT & words[one]]
+    found = named or [one for one in fitting if words[one] <= _PLAIN]
     if len(found) != 1:
         return None
     required = (f"{one}.weight" for one in (*projections, *found))

@@ -81,6 +81,8 @@ MODULES = {
     "c_attn": lambda: Own("c_attn", "c_proj"),
     "q, kv": lambda: Own("q", "kv", "proj"),
     "to_kv, grouped": lambda: Own("to_q", "to_kv", "to_out.0", shared=2),
+    "dense": lambda: Own("query", "key", "value", "dense"),
+    "final_linear": lambda: Own("wq", "wk", "wv", "final_linear"),
     "convolutions": lambda: Own("to_qkv", "to_out", maps=True),
 }
 
@@ -130,6 +132,9 @@ def test_a_skipped_one_adds_nothing(name: str) -> None:
         {"wq": (32, 32), "wk": (32, 32), "wo": (32, 32)},  # no values
         {"qkv": (96, 32), "first": (32, 32), "second": (32, 32)},  # which one is the output?
         {"qkv": (96, 32), "proj": (32, 24)},  # of another width
+        {"qkv": (96, 32), "fc1": (128, 32), "fc2": (32, 128)},  # a branch of another kind
+        {"wq": (32, 32), "wk": (32, 32), "wv": (32, 32), "pos_proj": (32, 32)},
+        {"wq": (32, 32), "wk": (32, 32), "wv": (32, 32), "gate": (32, 32)},
         {"query_pos": (32, 2), "key_pos": (32, 2), "proj": (32, 32)},
         {"in_proj": (128, 32), "out_proj": (32, 32)},  # Mamba's
         {"sa_q": (8, 8), "sa_k": (8, 8), "sa_v": (8, 8), "ca_q": (8, 8), "ca_k": (8, 8),
