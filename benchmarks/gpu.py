@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ import torch
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.device import check_device
 from ablate_kit.reports.table import Table
+from ablate_kit.versions import versions_here
 
 HERE = Path(__file__).resolve().parent
 Row = dict[str, Any]
@@ -155,13 +155,8 @@ def _child(options: argparse.Namespace) -> None:
 
 
 def _environment(device: str) -> Row:
-    packages = ("torch", "transformers", "numpy", "natten", "DCNv4", "triton")
-    found: Row = {"python": platform.python_version(), "cores": os.cpu_count()}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
+    packages = ("transformers", "natten", "DCNv4", "triton")  # None where one is not installed
+    found: Row = {"cores": os.cpu_count(), **dict.fromkeys(packages), **versions_here(packages)}
     if torch.device(device).type == "cuda":
         found["card"] = torch.cuda.get_device_name(device)
         found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
