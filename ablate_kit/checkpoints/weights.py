@@ -19,6 +19,7 @@ from ablate_kit.checkpoints.told import tell
 from ablate_kit.checkpoints.unsupported_tensors import UNSUPPORTED, unsupported
 from ablate_kit.checkpoints.weight_sets import WeightSet, named_set, weight_sets
 from ablate_kit.errors import CheckpointError, did_you_mean
+from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     import torch
@@ -219,9 +220,13 @@ def _choose(archive: Archive, sets: list[WeightSet], weights: str | None) -> Wei
         return _with_elements(archive, sets[0])
     found = named_set(sets, weights)
     if found is None:
-        known = ", ".join(f'"{one.place}" ({len(one.tensors)} tensors)' for one in sets)
+        known = ", ".join(f"{_called(one)} ({counted(len(one.tensors), 'tensor')})" for one in sets)
         raise CheckpointError(f'no weights "{weights}" in {archive.path}, which holds {known}')
     return _with_elements(archive, found)
+
+
+def _called(one: WeightSet) -> str:
+    return f'"{one.place}"' if one.place else "weights without a name of their own"
 
 
 def _instead(archive: Archive) -> str:

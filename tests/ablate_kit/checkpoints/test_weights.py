@@ -216,6 +216,9 @@ def test_other_weights_are_chosen_by_name(save: Any) -> None:
         open_checkpoint(path, weights="emma")
     with pytest.raises(CheckpointError, match='no weights "optimizer"'):
         open_checkpoint(path, weights="optimizer")
+    words = r"which holds weights without a name of their own \(2 tensors\)$"
+    with pytest.raises(CheckpointError, match=words):
+        open_checkpoint(save(W), weights="ema")
 
 
 def test_files_without_weights_say_what_they_hold(save: Any) -> None:
