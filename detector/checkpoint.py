@@ -13,6 +13,7 @@ from torch import Tensor
 from detector.disk.atomic import new_stream
 from detector.disk.safetensors_head import TensorLayout, safetensors_head
 from detector.errors import UserError
+from detector.tensor_bytes import bytes_of
 
 
 def weights_metadata(
@@ -35,10 +36,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     with new_stream(path, overwrite=True) as file:
         file.write(head)
         for name in order:
-            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-            # A slice of one element is contiguous whatever its stride.
-            flat = flat.as_strided(flat.shape, (1,))
-            file.write(flat.view(torch.uint8).numpy().data)
+            file.write(bytes_of(tensors[name]))
 
 
 def layout_of(tensors: Mapping[str, Tensor]) -> TensorLayout:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detector.tensor_bytes import flat_bytes
+
 _UNIT = 8  # bytes, of which every type's place must be a multiple
 
 
@@ -18,7 +20,7 @@ def fetched(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def packed(tensors: Sequence[Tensor]) -> Tensor:
     """The bytes of tensors of any types, one after the other."""
-    flat = [one.contiguous().view(-1).view(torch.uint8) for one in tensors]
+    flat = map(flat_bytes, tensors)
     return torch.cat([F.pad(one, (0, -len(one) % _UNIT)) for one in flat])
 
 

@@ -23,7 +23,6 @@ from ablate_kit.ablations.variant_files import variant_paths, write_variants
 from ablate_kit.api.given import ablations_of, check_is
 from ablate_kit.api.images import Images
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.checkpoints.edit.elements import flat_bytes
 from ablate_kit.checkpoints.hub import downloads, with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
@@ -36,6 +35,7 @@ from ablate_kit.models.runnable import runnable
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages as Reference
 from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind
+from detector.tensor_bytes import flat_bytes
 
 
 @dataclass(frozen=True)

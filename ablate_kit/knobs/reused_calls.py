@@ -9,12 +9,13 @@ the models do between their modules; and what no other network has computed is c
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from detector.tensor_bytes import tensor_digest
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,4 @@ def _own(module: nn.Module) -> tuple[Any, ...]:
     saved = {id(one) for one in weights}
     places = {(one.data_ptr(), tuple(one.shape), one.stride()) for one in weights}
     ahead = [one for one in module.buffers() if id(one) not in saved]
-    return (*sorted(places), *map(_digest, ahead))
-
-
-def _digest(tensor: Tensor) -> bytes:
-    shape = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
-    return sha256(shape + tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes()).digest()
+    return (*sorted(places), *map(tensor_digest, ahead))

@@ -29,7 +29,7 @@ from ablate_kit.ablations.variant_files import (
 from ablate_kit.ablations.verify_receipt import Check, not_here, original
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest_of, digest_of_archive
-from ablate_kit.checkpoints.edit.elements import bytes_of, write_through
+from ablate_kit.checkpoints.edit.elements import write_through
 from ablate_kit.checkpoints.edit.embedded_text import Place
 from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.checkpoints.hub import named_by_commit
@@ -49,6 +49,7 @@ from detector.checkpoint import layout_of, save_to, weights_metadata
 from detector.disk.atomic import new_file, new_text
 from detector.disk.safetensors_head import TensorLayout, safetensors_head
 from detector.errors import check_can_write
+from detector.tensor_bytes import bytes_of
 
 FORMATS = {".safetensors": "safetensors", ".pth": "torch"}
 # What conversions write; all others write safetensors.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from ablate_kit.checkpoints.edit.elements import flat_bytes
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import BASELINE, Result
@@ -19,6 +18,7 @@ from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import Progress, Sweep, sweep
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
+from detector.tensor_bytes import flat_bytes
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.metrics.result import BASELINE
 from ablate_kit.sweeps.execution.identities import Identities, Key
 from ablate_kit.sweeps.execution.plan import Delta
+from detector.tensor_bytes import tensor_digest
 
 LiveNames = Mapping[str, Sequence[str]]  # as of ``Adapter.live_names``
 
@@ -58,7 +59,7 @@ class Variant:
 
     @cached_property
     def _digests(self) -> Mapping[str, str]:
-        return {name: _digest(self.tensors[name]) for name in sorted(self.tensors)}
+        return {name: tensor_digest(self.tensors[name]) for name in sorted(self.tensors)}
 
     def delta(self, module: nn.Module, identities: Identities, live_names: LiveNames) -> Delta:
         """For all that differs from the unmodified model a value that is equal for two variants
@@ -121,10 +122,3 @@ def _replaced(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterato
         for name, tensor in before.items():
             state[name].copy_(tensor)
         forget_kept(module)
-
-
-def _digest(tensor: torch.Tensor) -> str:
-    plain = tensor.detach().cpu().contiguous()
-    data = plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b""
-    head = f"{plain.dtype} {tuple(plain.shape)} ".encode()
-    return hashlib.sha256(head + bytes(data)).hexdigest()

@@ -16,15 +16,16 @@ from detector.disk.atomic import CannotWriteError
 from detector.disk.bounded import read_bounded
 from detector.errors import UserError
 
+KEY_DIGITS = 24
 _BLOCK = 1 << 16  # bytes read at once to find the last line
 
 Row = TypeVar("Row")
 
 
 def key_of(*parts: str) -> str:
-    """24 hexadecimal digits that tell apart what these texts describe."""
+    """Hexadecimal digits that tell apart what these texts describe."""
     text = "\n".join(parts).encode("utf-8", "surrogatepass")  # names of classes may hold any
-    return hashlib.sha256(text).hexdigest()[:24]
+    return hashlib.sha256(text).hexdigest()[:KEY_DIGITS]
 
 
 def read_rows(path: Path, row: Callable[[Any], Row], what: str) -> list[Row]:

@@ -10,6 +10,7 @@ def test_bytes_come_back_as_the_tensors_that_they_were() -> None:
     tensors = [
         torch.randn(3, 5, generator=draw).T,
         torch.tensor(True),
+        torch.arange(10.0)[::2][1:2],  # contiguous, and yet with a stride
         torch.randn(7, generator=draw).bfloat16(),
         torch.empty(0, 4, dtype=torch.float64),
         torch.arange(3),

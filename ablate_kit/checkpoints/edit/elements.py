@@ -10,7 +10,6 @@ from ablate_kit.errors import CheckpointError
 
 if TYPE_CHECKING:  # a whole tensor is overwritten without either
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
 # Bytes that are read, changed and written back at a time where elements do not lie side by side.
@@ -26,27 +25,12 @@ class ElementPatch:
     ``index`` selects elements: None for all; forward slices, from the first axis on; or integer
     positions (one axis) in the row-major order of the tensor. ``values`` holds the bytes of as many
     elements as are selected, in row-major order of the selection, or of one element, which all of
-    them become; ``bytes_of`` gives those of a torch tensor.
+    them become; ``detector.tensor_bytes.bytes_of`` gives those of a torch tensor.
     """
 
     tensor: str
     values: "bytes | bytearray | memoryview | NDArray[Any]"
     index: "tuple[slice, ...] | NDArray[np.integer[Any]] | None" = None
-
-
-def bytes_of(tensor: "torch.Tensor") -> memoryview:
-    """The elements' bytes in row-major order; shares a contiguous CPU tensor's memory."""
-    values: memoryview = flat_bytes(tensor).cpu().numpy().data
-    return values
-
-
-def flat_bytes(tensor: "torch.Tensor") -> "torch.Tensor":
-    """The elements' bytes (n,) uint8 in row-major order, on the tensor's device."""
-    import torch
-
-    flat = tensor.detach().contiguous().reshape(-1)
-    # A slice of one element is contiguous whatever its stride, with which it has no other view.
-    return flat.as_strided(flat.shape, (1,)).view(torch.uint8)
 
 
 def write_elements(fd: int, info: TensorInfo, change: ElementPatch) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.frameworks.wrap import Size, wrap
+from detector.tensor_bytes import tensor_digest
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
@@ -109,12 +109,12 @@ def renamed(stored: State, live: State) -> dict[str, str]:
         for name, tensor in stored.items()
         if name in live and torch.equal(live[name].detach().cpu().to(tensor.dtype), tensor)
     }
-    free: dict[bytes, list[str]] = {}
+    free: dict[str, list[str]] = {}
     for name in live.keys() - set(names.values()):
-        free.setdefault(_digest(live[name]), []).append(name)
+        free.setdefault(tensor_digest(live[name]), []).append(name)
     for name, tensor in stored.items():
         if name not in names:
-            found = free.get(_digest(tensor), [])
+            found = free.get(tensor_digest(tensor), [])
             if len(found) == 1:
                 names[name] = found.pop()
     return names
@@ -191,12 +191,6 @@ def _told(kind: Any, method: str, state: State) -> Any:
     """What a family reads off the tensors, where it can."""
     ask = getattr(kind, method, None)
     return ask(dict(state)) if ask else None
-
-
-def _digest(tensor: torch.Tensor) -> bytes:
-    plain = tensor.detach().cpu().contiguous()
-    head = f"{tuple(plain.shape)} {plain.dtype}".encode()
-    return sha256(head + plain.reshape(-1).view(torch.uint8).numpy().tobytes()).digest()
 
 
 def _said(error: Exception) -> str:

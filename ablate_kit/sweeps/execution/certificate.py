@@ -6,7 +6,6 @@ of replaced calls, of a model with these weights in this environment.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.sweeps.execution.identities import CallId
 from ablate_kit.sweeps.execution.trace import Call, Trace
 from detector.disk.atomic import new_text
+from detector.disk.lines import key_of
 
 MOST = 1000  # sets of calls that are told
 LIMIT = 100 * MOST  # bytes of a file that is read
@@ -69,7 +69,7 @@ class Certificate:
         return set()
 
     def _digest(self, held: object) -> str:
-        return hashlib.sha256(json.dumps([self._about, held]).encode()).hexdigest()
+        return key_of(json.dumps([self._about, held]))
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def replaced(trace: Trace, tick: float) -> str:
     found = sorted(_replaced(trace, trace.root, tick))
     if not found:
         return ""
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:32]
+    return key_of(json.dumps(found))
 
 
 def _replaced(trace: Trace, call: Call, tick: float) -> Iterator[CallId]:

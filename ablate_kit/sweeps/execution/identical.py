@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from ablate_kit.checkpoints.edit.elements import flat_bytes
 from ablate_kit.sweeps.execution.recorded_output import PLAIN
+from detector.tensor_bytes import flat_bytes
 
 
 def identical(one: Any, other: Any) -> bool:

@@ -30,8 +30,10 @@ from torch import Tensor
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.sweeps.execution.recording_cache import PREPARED, RecordingCache, code_of
-from ablate_kit.sweeps.execution.stored_recording import digest_of, read_signed, signed
+from ablate_kit.sweeps.execution.stored_recording import read_signed, signed
 from detector.data.dataset import Dataset
+from detector.disk.lines import key_of
+from detector.tensor_bytes import tensor_digest
 
 SHARE = 0.25  # of the folder; recordings, which save more, have the rest
 FORMAT = 1
@@ -51,9 +53,7 @@ class PreparedImages:
     def __init__(self, kept: RecordingCache, about: Mapping[str, Any], dataset: Dataset) -> None:
         self._kept = kept
         self._dataset = dataset
-        self._about = hashlib.sha256(
-            json.dumps([FORMAT, about, _environment()], sort_keys=True).encode()
-        ).hexdigest()
+        self._about = key_of(json.dumps([FORMAT, about, _environment()], sort_keys=True))
         self._keys: dict[tuple[int, ...], str] = {}
 
     @staticmethod
@@ -97,7 +97,7 @@ class PreparedImages:
             notes = self._dataset.annotations(index)  # of another size an image is refused
             stored = hashlib.sha256(self._dataset.stored(index)).hexdigest()
             told.append([stored, notes.width, notes.height])
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        return key_of(json.dumps(told))
 
     def _path(self, key: str) -> Path:
         return self._kept.folder / PREPARED / f"images-{key}.safetensors"
@@ -136,7 +136,7 @@ def _encoded(prepared: Sequence[Prepared]) -> bytes | None:
             inputs[name] = {
                 "stride": list(tensor.stride()),  # kernels are chosen by it
                 "coded": coded is not None,
-                "digest": [digest_of(what) for what in coded or (plain,)],
+                "digest": [tensor_digest(what) for what in coded or (plain,)],
             }
         told.append({"origin": list(one.origin), "inputs": inputs})
     return safetensors.torch.save(tensors, {_ABOUT: signed(told)})
@@ -152,7 +152,7 @@ def _decoded(path: Path) -> list[Prepared]:
                 parts = [file.get_tensor(f"{i}.{name}")]
                 if about["coded"]:
                     parts.append(file.get_tensor(f"{i}.{name}.values"))
-                if [digest_of(part) for part in parts] != about["digest"]:
+                if [tensor_digest(part) for part in parts] != about["digest"]:
                     raise ValueError("its bytes are not those that were written")
                 plain = _values(*parts) if about["coded"] else parts[0]
                 if list(plain.stride()) != about["stride"]:

@@ -31,15 +31,11 @@ from ablate_kit.models.detect import device_of
 from ablate_kit.models.device import gpu_libraries
 from ablate_kit.sweeps.execution.certificate import Certificate
 from ablate_kit.sweeps.execution.identities import CallId, Identities, Key
-from ablate_kit.sweeps.execution.stored_recording import (
-    StoredRecording,
-    Structures,
-    decode,
-    digest_of,
-    encode,
-)
+from ablate_kit.sweeps.execution.stored_recording import StoredRecording, Structures, decode, encode
 from ablate_kit.sweeps.execution.trace import Trace
 from detector.disk.atomic import is_temporary, new_stream, new_text, remove_torn
+from detector.disk.lines import key_of
+from detector.tensor_bytes import tensor_digest
 
 CAPACITY = 10 << 30  # bytes, unless told otherwise
 ABOUT = "cache.json"
@@ -156,11 +152,11 @@ class ModelRecordings:
         self._folder = cache.folder / environment(module)
         identities = Identities(module)
         self._weights: dict[Key, str] = {
-            key: " ".join(f"{tuple(one.shape)} {one.dtype} {digest_of(one)}" for one in tensors)
+            key: " ".join(map(tensor_digest, tensors))
             for key, tensors in identities.tensors.items()
         }
-        told = json.dumps(sorted([*key, digest] for key, digest in self._weights.items()))
-        self._name = hashlib.sha256(told.encode()).hexdigest()[:16]
+        told = sorted([*key, digest] for key, digest in self._weights.items())
+        self._name = key_of(json.dumps(told))
         self.certificate = Certificate(self._folder / f"{self._name}.json")
         self.notes: list[str] = []
         self._full = False
@@ -236,11 +232,8 @@ def _remove(path: Path) -> None:
 
 def images_digest(inputs: Mapping[str, Tensor]) -> str:
     """Of a batch of prepared images."""
-    told = [
-        [name, list(tensor.shape), str(tensor.dtype), digest_of(tensor)]
-        for name, tensor in sorted(inputs.items())
-    ]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+    told = [[name, tensor_digest(tensor)] for name, tensor in sorted(inputs.items())]
+    return key_of(json.dumps(told))
 
 
 def environment(module: nn.Module) -> str:
@@ -267,7 +260,7 @@ def environment(module: nn.Module) -> str:
         "model": repr(module),
         "config": repr(getattr(module, "config", None)),
     }
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+    return key_of(json.dumps(told))
 
 
 def code_of() -> list[str]:

@@ -4,7 +4,6 @@ Nothing that a file names is looked up or called. A structure of values (a tuple
 class) is not stored: it is taken from a pass of this process, and must be described alike.
 """
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from torch.utils import _pytree as pytree
 from ablate_kit.sweeps.execution.identities import CallId, Key
 from ablate_kit.sweeps.execution.recorded_output import CachedOutput, Outputs, once
 from ablate_kit.sweeps.execution.trace import Call, Trace
+from detector.disk.lines import KEY_DIGITS, key_of
+from detector.tensor_bytes import tensor_digest
 
 RESULT = CallId("", -1)  # what the whole pass gives
 Structures = Mapping[CallId, Any]
@@ -115,13 +116,6 @@ def decode(
     return StoredRecording(Trace(root, first_use, outputs), weights, result)
 
 
-def digest_of(tensor: Tensor) -> str:
-    """Of its values, as they lie in memory when it is dense."""
-    plain = tensor.detach().cpu().contiguous()
-    data = plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b""
-    return hashlib.sha256(data).hexdigest()
-
-
 def _encoded(
     leaves: Sequence[Any], name: str, tensors: dict[str, Tensor]
 ) -> list[dict[str, Any]] | None:
@@ -140,7 +134,7 @@ def _encoded(
                     "shape": list(leaf.shape),
                     # Kernels are chosen by how a tensor lies in memory.
                     "stride": list(leaf.stride()),
-                    "digest": digest_of(new[key]),
+                    "digest": tensor_digest(new[key]),
                 }
             )
         elif isinstance(leaf, torch.Size):
@@ -159,7 +153,7 @@ def _decoded(leaf: Mapping[str, Any], file: Any, device: torch.device) -> Any:
     if "size" in leaf:
         return torch.Size(leaf["size"])
     stored = file.get_tensor(leaf["tensor"])
-    if digest_of(stored) != leaf["digest"]:
+    if tensor_digest(stored) != leaf["digest"]:
         raise ValueError("its bytes are not those that were written")
     shape, stride = leaf["shape"], leaf["stride"]
     placed = torch.empty_strided(stored.shape, stride, dtype=stored.dtype, device=device)
@@ -169,23 +163,19 @@ def _decoded(leaf: Mapping[str, Any], file: Any, device: torch.device) -> Any:
 def signed(value: Any) -> str:
     """What a file tells beside its tensors, as JSON behind a digest of that."""
     told = json.dumps(value)
-    return _digest(told) + told
+    return key_of(told) + told
 
 
 def read_signed(text: str) -> Any:
     """The same value; raises ``ValueError`` where these are not the bytes that were written."""
-    digest, told = text[:32], text[32:]
-    if digest != _digest(told):
+    digest, told = text[:KEY_DIGITS], text[KEY_DIGITS:]
+    if digest != key_of(told):
         raise ValueError("its bytes are not those that were written")
     return json.loads(told)
 
 
 def _described(structure: Any) -> str:
-    return _digest(str(structure))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return key_of(str(structure))
 
 
 def _tree(call: Call) -> list[Any]:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
-from ablate_kit.checkpoints.edit.elements import ElementPatch, bytes_of
+from ablate_kit.checkpoints.edit.elements import ElementPatch
 from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched, write_patched
 from ablate_kit.errors import UserError
+from detector.tensor_bytes import bytes_of
 
 
 def patched(source: Path, *changes: ElementPatch) -> Path:

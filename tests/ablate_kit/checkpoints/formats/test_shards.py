@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ablate_kit.checkpoints import CheckpointError, open_archive, open_checkpoint
-from ablate_kit.checkpoints.edit.elements import ElementPatch, bytes_of
+from ablate_kit.checkpoints.edit.elements import ElementPatch
 from ablate_kit.checkpoints.edit.patched_copy import copy_folder_patched, write_patched
+from detector.tensor_bytes import bytes_of
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = {f"layers.{i}.weight": torch.arange(4.0) + 10 * i for i in range(4)}

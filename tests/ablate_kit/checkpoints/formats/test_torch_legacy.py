@@ -21,8 +21,9 @@ from ablate_kit.checkpoints import (
     open_checkpoint,
     show,
 )
-from ablate_kit.checkpoints.edit.elements import ElementPatch, bytes_of
+from ablate_kit.checkpoints.edit.elements import ElementPatch
 from ablate_kit.checkpoints.edit.patched_copy import write_patched
+from detector.tensor_bytes import bytes_of
 from tests.ablate_kit.crafted_pickles import Call, Pickler, Storage
 
 MAGIC = 0x1950A86A20F9469CFC6C
