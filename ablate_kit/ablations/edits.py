@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablate_kit.registry import Registry
@@ -124,11 +124,38 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Added:
+    """What is added to the elements of a whole tensor, so that several such edits can be one.
+
+    ``parts`` say what each part adds, by what tells it apart: a part that two edits have counts
+    once, and the order does not matter.
+    """
+
+    held: tuple[float, ...]  # the elements as the checkpoint holds them
+    parts: Mapping[str, tuple[float, ...]]
+    dtype: str  # of the checkpoint's tensor, to which the sums are rounded
+
+    def __or__(self, other: "Added") -> "Added":
+        return Added(self.held, {**self.parts, **other.parts}, self.dtype)
+
+    def values(self) -> tuple[float, ...]:
+        """The sums as the checkpoint's tensor holds them. The running model, in float32, could hold
+        more of them than a copy of a checkpoint in half precision, and would be another variant."""
+        import torch
+
+        sums = [math.fsum(terms) for terms in zip(self.held, *self.parts.values(), strict=True)]
+        stored = getattr(torch, self.dtype)
+        return tuple(torch.tensor(sums, dtype=torch.float64).to(stored).double().tolist())
+
+
+@dataclass(frozen=True)
 class Edit:
     """The elements x of one tensor in ``region`` become ``factor * x + value``, plus noise.
 
     By default they become ``value``, whatever they were, infinite or NaN included. ``values``
     gives each of them its own instead, in row-major order of each block; drawn elements have none.
+    ``added`` says how the values came about, for joins: it is not stored, and tells no two edits
+    apart.
     """
 
     tensor: str
@@ -137,6 +164,7 @@ class Edit:
     factor: float = 0.0
     noise: Noise | None = None
     values: tuple[float, ...] | None = None
+    added: Added | None = field(default=None, compare=False, repr=False)
 
     @property
     def constant(self) -> bool:

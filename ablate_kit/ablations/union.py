@@ -6,6 +6,8 @@ element, or they are refused:
 * An edit that two have counts once. That also goes for one that scales or adds noise: joined with
   itself an ablation is what it was.
 * Edits that set elements to one and the same value may overlap.
+* What several add to one tensor, as the means of an attention module's heads to the bias of its
+  output projection, is added up.
 * Any other two must touch different elements. Which elements are drawn at random is not looked at:
   two such edits of one tensor count as overlapping.
 * Rows that are taken away unite. What comes from another image must come into different columns, or
@@ -70,6 +72,8 @@ def _overlap(one: Ranges, other: Ranges) -> bool:
 def _agree(one: Edit, other: Edit) -> bool:
     if _text(one) == _text(other):
         return True
+    if one.added and other.added:
+        return one.added.held == other.added.held
     everywhere = (_text(replace(edit, region=Whole())) for edit in (one, other))
     return _is_value(one) and len(set(everywhere)) == 1
 
@@ -94,6 +98,10 @@ def _add(edits: list[Edit], new: Edit, own: int) -> None:
         if edit.tensor != new.tensor:
             continue
         a, b = edit.region, new.region
+        if i < own and edit.added and new.added:
+            both_added = edit.added | new.added
+            edits[i] = replace(edit, values=both_added.values(), added=both_added)
+            return
         if i < own and _text(edit) == _text(new):
             return
         alike = i < own and _is_value(edit) and _agree(edit, new)

@@ -20,7 +20,7 @@ from torch import Tensor, dtype, nn
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import in_float64
 from ablate_kit.ablations.attention import Attention
-from ablate_kit.ablations.edits import Blocks, Edit
+from ablate_kit.ablations.edits import Added, Blocks, Edit
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.hooks import hook_projection_input, shown_apart, watch_uncalled
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals, Patterns
@@ -89,8 +89,9 @@ def _held_mean(one: _Output, head: int, checkpoint: Checkpoint) -> Edit:
     mean = one.seen.value(one.attention.prefix)
     width = len(mean) // one.attention.head_count()
     own = slice(head * width, (head + 1) * width)
-    moved = bias + weight[:, own] @ mean[own]
-    return Edit(one.bias, values=tuple(_held(moved, stored.dtype).tolist()))
+    moved = {f"{one.weight} head {head}": tuple((weight[:, own] @ mean[own]).tolist())}
+    added = Added(tuple(bias.tolist()), moved, str(stored.dtype).removeprefix("torch."))
+    return Edit(one.bias, values=added.values(), added=added)
 
 
 def _held(values: Tensor, stored: dtype) -> Tensor:

@@ -14,7 +14,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import TensorLike
 from ablate_kit.ablations.edits import Blocks, Edit, Removed
 from ablate_kit.ablations.factors import Factors
-from ablate_kit.ablations.kinds.kind import Kind, KindContext, Naturals
+from ablate_kit.ablations.kinds.kind import Kind, KindContext, Naturals, Patterns, listed
 from ablate_kit.ablations.name_patterns import select, spans
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.schemes import scheme_of
@@ -36,11 +36,11 @@ def query_tables(
     tensors: Mapping[str, TensorLike],
     where: str,
     *,
-    pattern: str | None = None,
+    pattern: Patterns | None = None,
     config: Mapping[str, Any] | None = None,
     anatomy: Anatomy = USUAL,
 ) -> Tables:
-    """The tables of queries, by their usual names or by a pattern.
+    """The tables of queries, by their usual names or by patterns.
 
     Raises ``UserError`` where there is none, or where rows do not stand for queries.
     """
@@ -52,7 +52,7 @@ def query_tables(
             "needs, ablate knobs --queries says"
         )
     chosen = (
-        select(pattern, tensors, where)
+        list(dict.fromkeys(name for one in listed(pattern) for name in select(one, tensors, where)))
         if pattern
         else [name for name in tensors if anatomy.is_query_table(name)]
     )
@@ -63,8 +63,8 @@ def query_tables(
         )
     rows = {name: tensors[name].shape[0] if tensors[name].shape else 0 for name in chosen}
     if len(set(rows.values())) != 1:
-        listed = ", ".join(f"{name} {count}" for name, count in rows.items())
-        raise UserError(f"tables of queries differ in their rows: {listed}")
+        counts = ", ".join(f"{name} {count}" for name, count in rows.items())
+        raise UserError(f"tables of queries differ in their rows: {counts}")
     total = rows[chosen[0]]
     count = config.get("queries", total) if pattern is None else total
     return Tables(tuple(chosen), min(count, total), max(0, total - count))
@@ -98,7 +98,7 @@ class Queries(Kind):
     """Object queries, one by one or some at once."""
 
     kind: Literal["queries"] = "queries"
-    pattern: str | None = None  # tables with a row per query; by default those of usual names
+    pattern: Patterns | None = None  # tables with a row per query; by default those of usual names
     queries: Naturals | None = None  # all by default
     together: bool = False  # one variant without all of these
     how: How = "removed"

@@ -12,6 +12,7 @@ from torch import nn
 from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.edits import (
+    Added,
     Blocks,
     Edit,
     Intervention,
@@ -167,7 +168,7 @@ def test_drawn_elements_may_be_any() -> None:
         drawn | one
 
 
-def test_means_of_two_heads_in_one_bias_are_refused() -> None:
+def test_values_of_one_tensor_that_do_not_say_what_they_add_are_refused() -> None:
     """Each was made with the other head in place."""
     means = [
         Ablation(f"{i}", "heads-mean", (*_heads(i).edits, Edit("b", values=(1.0, float(i)))))
@@ -176,6 +177,24 @@ def test_means_of_two_heads_in_one_bias_are_refused() -> None:
     with pytest.raises(UserError, match="same elements of b become"):
         joined(*means)
     assert joined(means[0], means[0]) == means[0]
+
+
+def _adds(**parts: tuple[float, ...]) -> Ablation:
+    added = Added((0.5, 0.0), parts, "bfloat16")
+    name = "+".join(parts)
+    return Ablation(name, "heads-mean", (Edit("b", values=added.values(), added=added),))
+
+
+def test_what_several_parts_add_to_a_tensor_is_added_up_once_and_rounded_as_it_is_stored() -> None:
+    a, b, c = _adds(a=(1.0, 2.0**-9)), _adds(b=(2.0, 1.0)), _adds(c=(-3.0, 2.0**-8))
+    assert _adds(a=(1.0, 2.0**-9)).edits[0].values == (1.5, 2.0**-9)
+    assert (a | b).edits[0].values == (3.5, 1.0)  # bfloat16 has 8 bits
+    assert (a | b | c).edits[0].values == (0.5, 1.0078125)
+    assert (a | b | c).digest == (c | b | a).digest == (a | (b | c)).digest
+    assert ((a | b) | (b | c)).digest == (a | b | c | a).digest == (a | b | c).digest
+    other = Ablation("other", "zero", (Edit("b"),))
+    with pytest.raises(UserError, match="same elements of b become"):
+        a | other
 
 
 def _live(name: str, *what: Intervention) -> Ablation:

@@ -131,6 +131,22 @@ def test_a_head_folded_to_its_mean(live: Open, kind: str, place: str) -> None:
     assert one.difference(one.run(), full) == 0
 
 
+def test_heads_of_one_module_joined_are_all_of_them_at_their_means(live: Open) -> None:
+    one = live("hybrid")
+    place = "decoder.layers.0.self_attn"
+    first, second = make(one, HeadsMean(pattern=place, heads=[0, 1]))
+    (live_name,) = one.names[f"{place}.out_proj.weight"]
+    projection = one.module.get_submodule(live_name.removesuffix(".weight"))
+    width = projection.in_features // 4
+    with averaged(one.module, live_name.removesuffix(".weight"), slice(0, 2 * width)):
+        expected = one.run()
+    with averaged(one.module, live_name.removesuffix(".weight"), slice(0, width)):
+        assert one.difference(one.run(first), one.run()) < 1e-6
+        assert one.difference(one.run(), expected) > 1e-6
+    assert one.difference(one.run(first | second), expected) < 1e-6
+    assert (first | second).digest == (second | first).digest == (second | first | second).digest
+
+
 class Torch(nn.Module):
     """PyTorch's own attention, which never calls its output projection."""
 

@@ -52,6 +52,14 @@ def test_nor_do_those_of_detr(live: Open) -> None:
     assert one.difference({"logits": found.logits, "boxes": found.pred_boxes}, expected) < 1e-12
 
 
+def test_tables_of_names_that_no_one_pattern_has_are_listed() -> None:
+    tensors = {name: SimpleNamespace(shape=(12, 4)) for name in ("query", "anchors", "heads")}
+    found = query_tables(tensors, "own.pth", pattern=["query", "anchors", "q*"])
+    assert (found.names, found.count) == (("query", "anchors"), 12)
+    with pytest.raises(UserError, match='no tensor matches "ancors"'):
+        query_tables(tensors, "own.pth", pattern=["query", "ancors"])
+
+
 def test_every_query_is_a_variant_or_some_at_once(live: Open) -> None:
     one = live("detr")
     assert [each.name for each in one.make(Queries())][::9] == ["query0-removed", "query9-removed"]
