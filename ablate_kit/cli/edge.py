@@ -18,6 +18,7 @@ import typer
 from ablate_kit import text as safe
 from ablate_kit.cli.output import discard
 from ablate_kit.cli.usage import CommandLineError, error_message, is_help
+from ablate_kit.device_errors import is_of_memory
 from ablate_kit.errors import UserError
 from detector import stopping
 from detector.extras import extra_of, missing
@@ -73,7 +74,7 @@ def _failed(error: BaseException, output: TextIO) -> int:
                 error.show()  # type: ignore[attr-defined]
                 return 0
             return _refuse(error_message(error))
-    if _is_of_memory(error):
+    if is_of_memory(error):
         reason = safe.first_line(error) if str(error) else "ask for less at a time"
         return _refuse(f"not enough memory: {reason}")
     raise error
@@ -86,14 +87,6 @@ def _told(error: OSError) -> str:
     if isinstance(error, FileExistsError) and len(files) == 1 and Path(files[0]).is_file():
         reason = "it is a file, and a folder is needed"
     return f"cannot use {' and '.join(files)}: {reason}" if files else reason
-
-
-def _is_of_memory(error: BaseException) -> bool:
-    """Python's own, or torch's: of a GPU, or of the CPU, which has no class of its own."""
-    names = {one.__name__ for one in type(error).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 def _stopped(by: int) -> int:

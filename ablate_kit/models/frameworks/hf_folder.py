@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ablate_kit.checkpoints.formats.folder_contents import MERGE
 from ablate_kit.checkpoints.hub import download_code
+from ablate_kit.device_errors import is_of_memory
 from ablate_kit.errors import UserError
 from ablate_kit.models.architectures.bundled import Architecture, bundled
 from ablate_kit.models.forward import LONGEST
@@ -147,11 +146,13 @@ def as_user_error(folder: Path, what: str) -> Iterator[None]:
     """Whatever transformers raises on a folder's files, as one line that says what is missing."""
     try:
         yield
-    except (UserError, MemoryError, torch.OutOfMemoryError):
+    except UserError:
         raise
     # Any class: configurations are strangers', and the library tells their mistakes by whatever
     # they run into, from KeyError to ZeroDivisionError.
     except Exception as error:
+        if is_of_memory(error):
+            raise
         raise UserError(f"{folder}: {_reason(error, what, folder)}") from error
 
 

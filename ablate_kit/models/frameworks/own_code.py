@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.device_errors import is_of_memory
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.frameworks.source_files import python_files
@@ -150,9 +151,11 @@ def user_code_errors(what: str, file: Path | None = None) -> Iterator[None]:
     """What the user's code raises, in one line that says where in ``file``."""
     try:
         yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except Exception as error:
+        if is_of_memory(error):
+            raise
         frames = traceback.extract_tb(error.__traceback__)
         last = next((one for one in reversed(frames) if one.filename == str(file)), frames[-1])
         name, line = last.filename, last.lineno

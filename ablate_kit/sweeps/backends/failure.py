@@ -4,8 +4,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TypeVar
 
-import torch
-
+from ablate_kit.device_errors import is_of_memory
 from ablate_kit.errors import UserError
 
 Answer = TypeVar("Answer")
@@ -25,13 +24,11 @@ class Failure:
         """To be sent to who asked; a user's mistake is sent as it is."""
         if isinstance(error, UserError):
             return error
-        message = str(error)
         return Failure(
             type(error).__name__,
-            next(iter(message.splitlines()), ""),
+            next(iter(str(error).splitlines()), ""),
             "".join(traceback.format_exception(error)),
-            isinstance(error, MemoryError | torch.OutOfMemoryError)
-            or "can't allocate memory" in message,
+            is_of_memory(error),
         )
 
     def raised(self) -> Exception:

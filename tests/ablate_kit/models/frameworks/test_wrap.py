@@ -15,7 +15,7 @@ import ablate_kit as ak
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect
-from ablate_kit.models.frameworks.own_code import framework
+from ablate_kit.models.frameworks.own_code import framework, user_code_errors
 from ablate_kit.models.open import open_adapter
 from tests.ablate_kit.small_sweeps import adapter_of
 
@@ -71,6 +71,19 @@ def test_what_is_forgotten(shown: tuple[Path, Path], change: str, message: str) 
     code.write_text("".join(kept))
     with open_checkpoint(weights) as checkpoint, pytest.raises(UserError, match=message):
         open_adapter(checkpoint, f"python:{code}:build")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
+    ],
+)
+def test_too_little_memory_is_no_mistake_of_the_code(error: Exception) -> None:
+    with pytest.raises(RuntimeError) as found, user_code_errors("decode"):
+        raise error
+    assert found.value is error
 
 
 @pytest.mark.parametrize(
