@@ -1,6 +1,21 @@
 """Which tensors of a file do not fit a model, as an error says it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of the tensors of its state."""
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def of_shapes(there: Shapes, here: Shapes) -> str:
+    """Of the first in a file that the model has in another shape; empty where there is none."""
+    wrong = (name for name, shape in there.items() if shape != here.get(name, shape))
+    return next((of_shape(name, there[name], here[name]) for name in wrong), "")
 
 
 def of_shape(name: str, there: Sequence[int], here: Sequence[int]) -> str:

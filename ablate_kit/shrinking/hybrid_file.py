@@ -7,6 +7,7 @@ import torch
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.hybrid_adapter import class_names, config_and_names
+from ablate_kit.models.misfit import shapes_of
 from ablate_kit.models.rewrite import Content
 from ablate_kit.shrinking.reduction import Reduction, Shape
 from detector.checkpoint import weights_metadata
@@ -97,10 +98,7 @@ def _sizes(
 def _check(config: HybridConfig, shapes: Mapping[str, Shape]) -> None:
     """Refuses what the configuration has no setting for."""
     with torch.device("meta"):
-        expected = {
-            name: tuple(tensor.shape)
-            for name, tensor in HybridDetector(config).state_dict().items()
-        }
+        expected = shapes_of(HybridDetector(config))
     wrong = [name for name in {**expected, **shapes} if shapes.get(name) != expected.get(name)]
     if wrong:
         name = wrong[0]

@@ -18,6 +18,7 @@ from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.hf_folder import without_hub
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter, check_classes
+from ablate_kit.models.misfit import shapes_of
 from ablate_kit.plural import counted
 from ablate_kit.shrinking.code_folder import MODULE, code_for
 from ablate_kit.shrinking.config_search import Found, Shape, settings_for, with_settings
@@ -168,7 +169,7 @@ def _with(
 
 def _wanted(adapter: TransformersAdapter, reduction: Reduction) -> dict[str, Shape]:
     """The shapes of the live model's tensors that the smaller one has."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in adapter.module.state_dict().items()}
+    shapes = shapes_of(adapter.module)
     live = adapter.live_names()
     left = reduction.shapes()
     for name in (*reduction.gone, *reduction.dropped):
@@ -191,7 +192,7 @@ def _shapes(kind: Any, config: Any, values: Mapping[str, Any]) -> dict[str, Shap
         with warnings.catch_warnings(), without_hub(), torch.device("meta"):
             warnings.simplefilter("ignore")
             trial = type(config).from_dict(dict(values))
-            return {name: tuple(one.shape) for name, one in kind(trial).state_dict().items()}
+            return shapes_of(kind(trial))
     except Exception:  # whatever a library raises for settings that do not go together
         return None
 

@@ -8,9 +8,9 @@ import torch
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.models import misfit
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.number_types import check_number_types
-from ablate_kit.plural import counted
 from detector.config import HybridConfig
 from detector.data.augmentation.letterbox import GRAY, MEAN_COLOR, letterbox, normalize
 from detector.data.dataset import Pixels
@@ -104,22 +104,12 @@ def config_and_names(checkpoint: Checkpoint) -> tuple[HybridConfig, dict[str, st
 def _check(checkpoint: Checkpoint, module: HybridDetector, live: Mapping[str, str]) -> None:
     """Refuses a file that does not fit, naming the first tensor at odds."""
     check_number_types(checkpoint)
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    for name, ours in live.items():
-        shape = checkpoint.tensors[name].shape
-        if ours not in expected:
-            raise UserError(f'{checkpoint.path}: tensor "{name}" has no place in the model')
-        if shape != expected[ours]:
-            raise UserError(
-                f'{checkpoint.path}: tensor "{name}" has shape {shape}, the model expects '
-                f"{expected[ours]}"
-            )
-    missing = expected.keys() - set(live.values())
-    if missing:
-        raise UserError(
-            f"{checkpoint.path} lacks {counted(len(missing), 'tensor')} of the model, such as "
-            f'"{min(missing)}"'
-        )
+    named = {ours: name for name, ours in live.items()}  # as the file has them
+    here = {named.get(ours, ours): shape for ours, shape in misfit.shapes_of(module).items()}
+    there = {name: checkpoint.tensors[name].shape for name in live}
+    missing, unexpected = sorted(here.keys() - there.keys()), sorted(there.keys() - here.keys())
+    if said := misfit.of_shapes(there, here) or misfit.of_names(missing, unexpected):
+        raise UserError(f"{checkpoint.path}: {said}")
 
 
 def class_names(count: int) -> tuple[str, ...]:

@@ -292,14 +292,12 @@ def _text(checkpoint: Checkpoint) -> str:
 
 def _load(module: Any, checkpoint: Checkpoint) -> None:
     """Fills the model, strictly; errors name the first tensor at odds."""
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     weights = {
         name: tensor for name, tensor in checkpoint.state_dict().items() if name not in COLORS
     }
-    for name, tensor in weights.items():
-        if name in expected and tuple(tensor.shape) != expected[name]:
-            said = misfit.of_shape(name, tensor.shape, expected[name])
-            raise UserError(f"{checkpoint.path}: {said}")
+    there = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if said := misfit.of_shapes(there, misfit.shapes_of(module)):
+        raise UserError(f"{checkpoint.path}: {said}")
     missing, unexpected = module.load_state_dict(weights, strict=False)
     if said := misfit.of_names(sorted(missing), sorted(unexpected)):
         raise UserError(f"{checkpoint.path}: {said}")

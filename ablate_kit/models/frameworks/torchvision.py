@@ -64,7 +64,7 @@ def _named(checkpoint: Checkpoint, name: str) -> Build:
             f"{', '.join(sorted(models))}{did_you_mean(name, models)}"
         )
     try:
-        return fitted(name, _shapes(checkpoint))
+        return fitted(name, checkpoint.shapes)
     except MisfitError as error:
         raise UserError(f"{checkpoint.path} does not fit torchvision's {name}: {error}") from None
 
@@ -75,7 +75,7 @@ def _told(checkpoint: Checkpoint) -> Build:
     misfits: list[tuple[int, str, MisfitError]] = []
     for name in known_models():
         try:
-            found[name] = fitted(name, _shapes(checkpoint))
+            found[name] = fitted(name, checkpoint.shapes)
         except MisfitError as error:
             misfits.append((error.problems, name, error))
     said = checkpoint.settings.get("model")
@@ -93,10 +93,6 @@ def _told(checkpoint: Checkpoint) -> Build:
         f"{checkpoint.path} has heads of torchvision's, but is of none of its models: {name} is "
         f"the nearest, and {reason}; build it yourself: --model python:FILE.py:NAME (docs/zoo.md)"
     )
-
-
-def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(info.shape) for name, info in checkpoint.tensors.items()}
 
 
 def _prepare(image: "Pixels") -> torch.Tensor:

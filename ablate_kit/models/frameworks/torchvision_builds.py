@@ -9,9 +9,8 @@ from torch import nn
 
 from ablate_kit.errors import UserError
 from ablate_kit.models import misfit
+from ablate_kit.models.misfit import Shapes
 from detector.extras import missing
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 _COCO = 91  # COCO's ids, gaps included, as the published weights have them
 _KEYPOINTS = "roi_heads.keypoint_predictor.kps_score_lowres.weight"  # (channels, points, 4, 4)
@@ -87,15 +86,13 @@ def fitted(name: str, shapes: Shapes) -> Build:
     numbers = {
         key: torch.tensor(float(i)).expand(shape) for i, (key, shape) in enumerate(shapes.items())
     }
-    expected = {key: tuple(one.shape) for key, one in net.state_dict().items()}
+    expected = misfit.shapes_of(net)
     apart = len(expected.keys() ^ shapes.keys())
     try:
         report = net.load_state_dict(numbers, strict=False, assign=True)
     except RuntimeError as error:
-        wrong = [key for key in shapes if expected.get(key, shapes[key]) != shapes[key]]
-        said = " ".join(str(error).split())  # of tensors that have other names there
-        for key in wrong[:1]:
-            said = misfit.of_shape(key, shapes[key], expected[key])
+        # Of tensors that have other names there, as the library says it.
+        said = misfit.of_shapes(shapes, expected) or " ".join(str(error).split())
         raise MisfitError(said, apart + len(str(error).splitlines())) from None
     if said := misfit.of_names(report.missing_keys, report.unexpected_keys):
         raise MisfitError(said, apart)

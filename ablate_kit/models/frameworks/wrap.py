@@ -13,6 +13,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import ImageDetections, Prepared
 from ablate_kit.models.frameworks.own_code import user_code_errors
+from ablate_kit.models.misfit import shapes_of
 from detector.data.dataset import Pixels
 
 Size = tuple[int, int]  # height and width of the original image, in pixels
@@ -97,7 +98,7 @@ class Wrapped:
             and (self._prepare, self._decode) == (other._prepare, other._decode)
             and self.classes == other.classes
             and repr(self.module) == repr(other.module)
-            and _shapes(self.module) == _shapes(other.module)
+            and shapes_of(self.module) == shapes_of(other.module)
         )
 
     def prepare(self, image: Pixels) -> Prepared:
@@ -227,10 +228,6 @@ def _array(column: Any) -> npt.NDArray[Any]:
         column = column.detach().cpu()
         return (column.float() if column.dtype == torch.bfloat16 else column).numpy()
     return np.asarray(column)
-
-
-def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 def _what(found: Any) -> str:
