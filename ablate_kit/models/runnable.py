@@ -63,14 +63,20 @@ def runnable(
             _check_made_of(checkpoint, made)
             stack.enter_context(lock.shared(made))
         else:
-            stack.enter_context(_made(made, partial(write_bridge, conversion, made), needed))
-        _tell(conversion, made if folder else None, kept)
+            left = partial(_tell_left, checkpoint, folder)
+            make = partial(write_bridge, conversion, made)
+            stack.enter_context(_made(made, make, needed, left))
+        _tell(conversion, made if kept else None)
         yield stack.enter_context(open_checkpoint(made))
 
 
 @contextmanager
-def _made(folder: Path, make: Callable[[], object], needed: Callable[[], bool]) -> Iterator[None]:
-    """Made, and gone again when the block fails, unless it is needed or another process uses it."""
+def _made(
+    folder: Path, make: Callable[[], object], needed: Callable[[], bool], left: Callable[[], None]
+) -> Iterator[None]:
+    """Made, and gone again when the block fails, unless it is needed or another process uses it.
+
+    ``left`` is called where it is not: nobody knows before the end."""
     with parents_made(folder):
         make()
         with lock.shared(folder) as alone:
@@ -79,7 +85,10 @@ def _made(folder: Path, make: Callable[[], object], needed: Callable[[], bool]) 
             except BaseException:
                 if not needed() and alone():
                     shutil.rmtree(folder, ignore_errors=True)
+                else:
+                    left()
                 raise
+            left()
 
 
 def _conversion(
@@ -102,9 +111,14 @@ def _conversion(
         return None  # the framework says itself what it needs
 
 
-def _tell(conversion: Bridge, folder: Path | None, kept: bool) -> None:
+def _tell_left(checkpoint: Checkpoint, folder: Path | None) -> None:
+    if folder:
+        tell(f"{folder} is what {checkpoint} was converted to; later runs use it")
+
+
+def _tell(conversion: Bridge, there: Path | None) -> None:
     kind = conversion.model.config["architectures"][0]
-    where = f"as {folder}, {'which was' if kept else 'now'} made of it" if folder else "converted"
+    where = f"as {there}, which was made of it" if there else "converted"
     tell(f"{conversion.checkpoint} runs {where} ({kind} of transformers)")
     if not family_of(conversion.checkpoint):
         tell(

@@ -81,6 +81,8 @@ def test_what_is_refused_leaves_no_folder_that_it_made(
     printed = ablate(*command, *other)
     assert printed.code == 2
     assert "have no name in common" in printed.err
+    assert "best.pth (model) runs converted" in printed.err
+    assert "-transformers" not in printed.err
     assert not Path("runs").exists()
 
 
