@@ -22,6 +22,7 @@ from ablate_kit.ablations.name_patterns import file_name, spans
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy, evenly
 from ablate_kit.anatomy.schemes import scheme_of
 from ablate_kit.errors import UserError
+from ablate_kit.plural import counted
 
 DEFORMABLE = "deformable"  # the layout
 Share = Literal["renormalized", "lost"]
@@ -159,12 +160,13 @@ class PointLevels(Kind):
         found = []
         for group in [modules] if label else [[one] for one in modules]:
             first = group[0][0].prefix
-            count = max(len(split) for _, split in group)
-            for level in range(count) if self.levels is None else dict.fromkeys(self.levels):
-                if level >= count:
-                    raise UserError(f"{first} has no level {level}; it has {spans(range(count))}")
+            levels = _levels_of_all(group) if self.levels is None else self.levels
+            for level in dict.fromkeys(levels):
                 edits: list[Edit] = []
                 for attention, split in group:
+                    if level >= len(split):
+                        there = spans(range(len(split)))
+                        raise UserError(f"{attention.prefix} has no level {level}; it has {there}")
                     bounds = [0, *accumulate(split)]
                     start, stop = list(pairwise(bounds))[level]
                     edits += removed(attention, range(start, stop), bounds[-1], self.share)
@@ -173,3 +175,14 @@ class PointLevels(Kind):
                 factors: Factors = {**cut, "level": level, "share": self.share}
                 found.append(Ablation(name, "point-levels", tuple(edits), factors=factors))
         return found
+
+
+def _levels_of_all(group: Sequence[tuple[Attention, Sequence[int]]]) -> range:
+    """The levels of each of these; refuses modules with other numbers of levels."""
+    fewest, most = (choose(group, key=lambda one: len(one[1])) for choose in (min, max))
+    if len(fewest[1]) < len(most[1]):
+        raise UserError(
+            f"{fewest[0].prefix} has {counted(len(fewest[1]), 'level')} and {most[0].prefix} "
+            f"{len(most[1])}; to remove levels of both together, name levels that both have"
+        )
+    return range(len(most[1]))

@@ -1,21 +1,26 @@
 """A removed sampling point is one whose attention weight is zero, in every deformable layout."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ablate_kit.ablations.attention import attentions
+from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.sampling_points import (
     PointLevels,
     Points,
     points_per_level,
     removed,
 )
+from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 
 Open = Callable[[str], Any]  # see conftest.Live
@@ -137,6 +142,32 @@ def test_points_per_level_of_a_list_and_of_a_count() -> None:
         points_per_level(attention, {"num_feature_levels": 4})
     with pytest.raises(UserError, match="give --num-levels"):
         points_per_level(attention, None)
+
+
+def test_levels_that_not_all_modules_have_are_refused(tmp_path: Path) -> None:
+    """Here the decoder's points are listed by level, and the encoder has as many on each."""
+    tensors = {
+        f"{module}.{layer}.{suffix}": torch.zeros(2 * points * width, *shape)
+        for module, points in (("encoder", 8), ("decoder", 9))
+        for layer, width in (("sampling_offsets", 2), ("attention_weights", 1))
+        for suffix, shape in (("weight", (4,)), ("bias", ()))
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    config = {"decoder_n_points": [3, 4, 2], "num_feature_levels": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with open_checkpoint(tmp_path) as checkpoint:
+
+        def names(**settings: Any) -> list[str]:
+            kind = PointLevels(pattern="*coder", num_heads=2, **settings)
+            return [one.name for one in kind.make(KindContext(checkpoint))]
+
+        assert len(names()) == 4 + 3
+        assert names(together=True, levels=[2]) == ["allcoder-level2-renormalized"]
+        with pytest.raises(UserError, match="decoder has 3 levels and encoder 4; to remove"):
+            names(together=True)
+        for together in (True, False):
+            with pytest.raises(UserError, match="decoder has no level 3; it has 0-2"):
+                names(together=together, levels=[3])
 
 
 def test_what_cannot_be_removed_is_refused(live: Open) -> None:
