@@ -10,6 +10,7 @@ from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
 from ablate_kit.metrics.detection_files.raw_rows import Numbers, Raw, image_positions, truth_labels
 from ablate_kit.metrics.detection_files.text_files import read_lines
+from detector.data.formats.yolo_boxes import corners
 
 _YOLO = "class x y width height score"
 
@@ -115,11 +116,10 @@ def read_yolo(folder: Path, against: AnnotatedImages, class_names: Sequence[str]
         raise UserError(f"{folder}: the size of image {images[unsized[0]]} is unknown, {reason}")
     known = np.isin(table[:, 0], np.arange(len(names)))
     number = np.where(known, table[:, 0], 0).astype(np.int64)
-    center, extent = table[:, 1:3] * size, table[:, 3:5] * size
     return Raw(
         image=image,
         labels=np.where(known, order[number], -1),
-        boxes=np.concatenate([center - extent / 2, center + extent / 2], axis=1),
+        boxes=corners(table[:, 1:5], size),
         scores=table[:, 5],
         has_sizes=False,
         image_names=images,

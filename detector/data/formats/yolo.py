@@ -16,14 +16,11 @@ from detector.data.dataset import (
     object_ids,
 )
 from detector.data.formats.fields import Tell, number, refuse, shown
+from detector.data.formats.yolo_boxes import corners, on_grid
 from detector.data.formats.yolo_files import YoloFile, YoloImage
 from detector.data.image_files import Exif, check_exif, image_size, read_image, stored_image
 from detector.disk.bounded import SETTINGS, read_bounded
 from detector.errors import UserError
-
-# Pixels are whole multiples of this: then corners and sizes are both exact, and a file of either
-# gives back the same box. The six digits of a label tell a hundredth of a pixel, or less.
-GRID = 2.0**-20
 
 _NO_SHARE = 2.0  # no share of an image comes close, however far a box leaves it
 
@@ -234,15 +231,11 @@ def _numbers(words: Sequence[str], keypoints: int) -> list[float] | str:
 
 def _box(values: Sequence[float], size: tuple[int, int]) -> tuple[list[float], float]:
     """xyxy in pixels, and an area."""
-    shares = np.array(values).reshape(-1, 2)
-    pixels = shares * size
-    if len(shares) == 2:
-        low, high = pixels[0] - pixels[1] / 2, pixels[0] + pixels[1] / 2
-    else:
-        low, high = pixels.min(axis=0), pixels.max(axis=0)
-    low, high = (np.rint(corner / GRID) * GRID for corner in (low, high))
-    if len(shares) == 2:
-        return [*low, *high], float((high - low).prod())
+    if len(values) == 4:
+        box = corners(values, size)[0]
+        return [*box], float((box[2:] - box[:2]).prod())
+    pixels = np.array(values).reshape(-1, 2) * size
+    low, high = on_grid(pixels.min(axis=0)), on_grid(pixels.max(axis=0))
     x, y = pixels.T
     enclosed = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
     return [*low, *high], enclosed

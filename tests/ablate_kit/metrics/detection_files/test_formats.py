@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detection_files import text_files as files_module
 from ablate_kit.metrics.detection_files.text_files import json_rows
 from ablate_kit.metrics.stored import save_npz
-from ablate_kit.models.annotations import read_annotations
+from ablate_kit.models.annotations import annotated_images, read_annotations
+from detector.data.formats.yolo import Yolo
+from detector.data.formats.yolo_boxes import GRID
 
 CLASSES = {3: "cat", 7: "dog_house"}
 SIZES = {11: (200, 100), 12: (64, 64), 2008000019: (333, 500)}
@@ -80,7 +83,7 @@ def yolo(folder):
 
 
 def columns(found):
-    rows = zip(found.image, found.labels, found.boxes.round(9).tolist(), found.scores, strict=True)
+    rows = zip(found.image, found.labels, found.boxes.tolist(), found.scores, strict=True)
     return sorted(map(repr, rows))
 
 
@@ -111,6 +114,21 @@ def test_every_format_says_the_same(dataset, tmp_path):
     swapped, _ = read_dump(tmp_path / "yolo", against, class_names=["dog_house", "cat"])
     assert sorted(swapped.labels) == sorted(1 - found.labels)
     assert columns(swapped) != columns(found)
+
+
+def test_detections_of_yolo_are_on_the_grid_of_its_labels(tmp_path):
+    """What was written in six digits is the same box, be it a label or a detection."""
+    shares = np.random.default_rng(0).uniform(0.1, 0.4, (300, 4)).round(6)
+    lines = [f"0 {' '.join(map(str, row))}" for row in shares]
+    Image.new("RGB", (333, 500)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "data.yaml").write_text("names: [cat]\nval: .\n")
+    dataset = Yolo(tmp_path / "data.yaml")
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "a.txt").write_text("\n".join(f"{line} 0.5" for line in lines))
+    found, _ = read_dump(tmp_path / "found", annotated_images(dataset))
+    assert (found.boxes == dataset.annotations(0).boxes).all()
+    assert (found.boxes % GRID == 0).all()
 
 
 @pytest.mark.parametrize(("difficult", "boxes", "ignored"), [("ignore", 2, 1), ("keep", 2, 0),

@@ -14,7 +14,8 @@ from ablate_kit.models.truth import ground_truth
 from detector.data.checks.check_yolo import YoloSource
 from detector.data.checks.dataset_check import examine
 from detector.data.formats.coco import Coco
-from detector.data.formats.yolo import GRID, Yolo
+from detector.data.formats.yolo import Yolo
+from detector.data.formats.yolo_boxes import GRID
 from detector.errors import UserError
 
 BOXES = "0 0.5 0.5 0.5 0.4\n2 0.25 0.75 0.1 0.2\n"
