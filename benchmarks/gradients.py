@@ -27,8 +27,9 @@ from detector.data.augmentation.letterbox import GRAY
 from detector.data.shapes import Shapes
 from detector.data.training_set import EpochSampler, Target, TrainingSet, loader
 from detector.network.model import HybridDetector
-from detector.training.criterion import LossSettings, criterion
+from detector.training.criterion import criterion
 from detector.training.devices import current_device, fork_rng, to_device
+from detector.training.loss_settings import LossSettings
 
 
 class Naive:

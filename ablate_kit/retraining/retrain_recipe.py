@@ -114,8 +114,7 @@ def _run(
     try:
         base = Path(study.base) if study.base.startswith(BUILTIN) else beside(path, study.base)
         recipe = load_recipe(recipe_file(base, "train"), changes)
-        # A mistake in the model shows now; how many classes the data has does not matter to it.
-        recipe.config([str(i) for i in range(recipe.model.get("num_classes", 1))])
+        recipe.check_model()
     except UserError as error:
         raise UserError(f"arm {arm.name}: {error}") from None
     pretrained = named_in(path, arm.pretrained) if arm.pretrained else None

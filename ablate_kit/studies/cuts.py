@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.kind import KindContext
-from ablate_kit.ablations.kinds.means import TRANSPOSED, output_axis
+from ablate_kit.ablations.kinds.means import is_transposed, output_axis
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.studies.common import general
@@ -155,7 +155,7 @@ class Cutter:
         }  # fmt: skip
         shapes = self._source.checkpoint.shapes
         axis = output_axis(shapes, layer)
-        if isinstance(self._module.get_submodule(found.layer), TRANSPOSED) and axis == 0:
+        if is_transposed(self._module.get_submodule(found.layer)) and axis == 0:
             return None  # shapes do not tell its output channels
         count = shapes[weight][axis]
         channels = f"0-{count - 1}" if count > 1 else "0"

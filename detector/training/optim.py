@@ -11,19 +11,6 @@ from detector.network.layers import LayerScale
 from detector.network.modules.gate_fuse import GateFuse, KernelGate
 from detector.training.recipes.loop_recipe import LoopOptions
 
-# Learning rate of each kind of parameter over the base rate, as the thesis sets it. Kinds go by
-# what a parameter is, not by what its name contains, and weight decay by tensor.
-MULTIPLIERS: dict[str, float] = {
-    "backbone": 0.5,
-    "neck": 1.0,
-    "transformer": 2.0,
-    "dcn_offsets": 1.5,  # offsets and masks of DCNv4
-    "sampling_bias": 1.5,  # biases of the sampling offsets of deformable attention
-    "position_bias": 5.0,  # relative position biases of neighborhood attention
-    "embeddings": 1.5,  # queries and levels
-    "layer_scale": 0.3,
-    "scalars": 1.0,  # single learned numbers: temperatures, shares
-}
 BETAS, EPSILON = (0.9, 0.999), 1e-6
 EMBEDDINGS = ("content", "position", "labels", "level_embed")  # bare tables of parameters
 

@@ -37,8 +37,9 @@ from detector.data.augmentation.letterbox import GRAY
 from detector.data.shapes import Shapes
 from detector.data.training_set import EpochSampler, TrainingSet, loader
 from detector.network.model import HybridDetector
-from detector.training.criterion import LossSettings, criterion
+from detector.training.criterion import criterion
 from detector.training.devices import current_device, to_device
+from detector.training.loss_settings import LossSettings
 from tests.ablate_kit.run_files import contents
 from tests.attacks.stopped import stopped
 from tests.virtual_gpu import virtual_gpu

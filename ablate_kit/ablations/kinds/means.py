@@ -13,38 +13,36 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Literal
-
-from torch import Tensor, dtype, nn
+from typing import TYPE_CHECKING, Literal
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import in_float64
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.edits import Added, Blocks, Edit
 from ablate_kit.ablations.factors import Factors, of_module
-from ablate_kit.ablations.hooks import hook_projection_input, shown_apart, watch_uncalled
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals, Patterns
 from ablate_kit.ablations.name_patterns import spans
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+if TYPE_CHECKING:
+    from torch import Tensor, dtype, nn
 
 
 @dataclass
 class _Mean:
     """Of each channel, over everything that was shown."""
 
-    total: Tensor | None = None  # (channels,)
+    total: "Tensor | None" = None  # (channels,)
     count: int = 0
 
-    def add(self, x: Tensor, channel: int = -1) -> None:
+    def add(self, x: "Tensor", channel: int = -1) -> None:
         flat = in_float64(x.detach()).movedim(channel, -1).reshape(-1, x.shape[channel])
         added = flat.sum(0)
         self.total = added if self.total is None else self.total + added
         self.count += len(flat)
 
-    def value(self, name: str) -> Tensor:
+    def value(self, name: str) -> "Tensor":
         if self.total is None:
             raise UserError(
                 f"the model never calls {name} by itself, so that its mean is not known"
@@ -67,6 +65,13 @@ def output_axis(shapes: Mapping[str, Sequence[int]], module: str) -> int:
     convolution the second, which the number of biases tells."""
     weight, bias = shapes[f"{module}.weight"], list(shapes.get(f"{module}.bias", ()))
     return int(len(weight) > 2 and bias != [weight[0]] and bias == [weight[1]])
+
+
+def is_transposed(module: "nn.Module") -> bool:
+    """Whether this is a transposed convolution."""
+    from torch import nn
+
+    return isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
 
 
 def _outputs(attention: Attention) -> Iterator[_Output]:
@@ -94,22 +99,22 @@ def _held_mean(one: _Output, head: int, checkpoint: Checkpoint) -> Edit:
     return Edit(one.bias, values=added.values(), added=added)
 
 
-def _held(values: Tensor, stored: dtype) -> Tensor:
+def _held(values: "Tensor", stored: "dtype") -> "Tensor":
     """``values`` as a checkpoint's tensor holds them. The running model, in float32, could hold
     more of them than a copy of a checkpoint in half precision, and would be another variant."""
     return values.to(stored).double()
 
 
-def _add(mean: _Mean, name: str, module: nn.Module, _: object, output: Tensor) -> None:
+def _add(mean: _Mean, name: str, module: "nn.Module", _: object, output: "Tensor") -> None:
     mean.add(output, _channel(module, output, name))
 
 
-def _channel(module: nn.Module, output: Tensor, name: str) -> int:
+def _channel(module: "nn.Module", output: "Tensor", name: str) -> int:
     """Which axis of a module's output its channels are on: the second of a map, else the last."""
     weight = module.get_parameter("weight") if "weight" in dict(module.named_parameters()) else None
     shapes = {f".{key}": tuple(value.shape) for key, value in module.state_dict().items()}
     of_weight = output_axis(shapes, "")
-    if isinstance(module, TRANSPOSED) and of_weight == 0:
+    if is_transposed(module) and of_weight == 0:
         raise UserError(
             f"{name} is a transposed convolution, whose shapes do not tell its output channels"
         )
@@ -133,6 +138,8 @@ class HeadsMean(Kind):
     images: Count | None = None  # that the mean is taken over
 
     def make(self, source: KindContext) -> list[Ablation]:
+        from ablate_kit.ablations.hooks import hook_projection_input, shown_apart, watch_uncalled
+
         modules = source.attentions(self.pattern, self.num_heads)
         reference = source.reference()
         outputs = {module.prefix: tuple(_outputs(module)) for module in modules}
@@ -195,7 +202,7 @@ class Channels(Kind):
                 found.append(Ablation(name, kind, tuple(edits), factors=factors))
         return found
 
-    def _means(self, source: KindContext, modules: Iterable[str]) -> dict[str, Tensor]:
+    def _means(self, source: KindContext, modules: Iterable[str]) -> "dict[str, Tensor]":
         """For each of these modules the mean (channels,) of its output over images."""
         reference = source.reference()
         seen = {name: _Mean() for name in modules}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ablate_kit.models.training import Training
     from ablate_kit.reports.gradient_reports.gradients_text import GradientReport
     from detector.data.dataset import Dataset
+    from detector.training.recipes.train_recipe import TrainRecipe
 
 LR, BATCH_SIZE = 2e-4, 8  # the thesis notebook's, where no recipe says
 
@@ -65,8 +66,12 @@ def gradients(
     _check_options(source, settings, data, model)
     if lr is not None and not 0 < lr < math.inf:
         raise UserError(f"--lr is {lr:g}; expected a number above 0")
+    chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    recipe = None
     if _is_recipe(source):
         check_recipe(source, "train", settings, other_data=data.named())
+        recipe = _recipe(source, settings or [], given)
     else:
         check_there(source)
     limits = parse_thresholds(thresholds or [])
@@ -84,11 +89,9 @@ def gradients(
 
         dataset = data.open()
         check_learnable(dataset)
-    chosen = {"batch_size": batch_size, "lr": lr, "seed": seed}
-    given = {name: value for name, value in chosen.items() if value is not None}
     called: dict[str, str] = {}
-    if _is_recipe(source):
-        training, about = _by_recipe(source, settings or [], given, dataset, device)
+    if recipe:
+        training, about = _by_recipe(recipe, source, dataset, device)
     else:
         training, about, called = _from_checkpoint(source, model, given, dataset, device)
     about |= {"iterations": iterations, "device": device}
@@ -180,15 +183,21 @@ def _check_options(
         raise UserError(f"{options} go with a checkpoint")
 
 
-def _by_recipe(
-    path: Path, settings: list[str], given: dict[str, Any], dataset: "Dataset | None", device: str
-) -> "tuple[Training, dict[str, Any]]":
-    from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+def _recipe(path: Path, settings: list[str], given: dict[str, Any]) -> "TrainRecipe":
     from ablate_kit.shipped import recipe_file
     from detector.training.recipes.train_recipe import load_recipe
 
     changes = [f"training.{name}={value!r}" for name, value in given.items()]
     recipe = load_recipe(recipe_file(path, "train"), [*settings, *changes])
+    recipe.check_model()
+    return recipe
+
+
+def _by_recipe(
+    recipe: "TrainRecipe", path: Path, dataset: "Dataset | None", device: str
+) -> "tuple[Training, dict[str, Any]]":
+    from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+
     if dataset is None:
         dataset, _ = recipe.data.datasets()
     training = HybridTraining(recipe, dataset, device)

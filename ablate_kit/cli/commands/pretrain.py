@@ -28,15 +28,17 @@ def pretrain(
     """Pretrain backbone and neck on images with one class each, for ablate graft."""
     check_recipe(recipe, "pretrain", settings)
     settings = with_log(settings, log)
-    from ablate_kit.models.device import check_device
     from ablate_kit.shipped import recipe_file
-    from detector.stopping import keeping
-    from detector.training.classification_task import classification_trainer
-    from detector.training.distributed import init_process_group, local_device
     from detector.training.recipes.pretrain_recipe import load_pretrain_recipe
 
     recipe = recipe_file(recipe, "pretrain")
     loaded = load_pretrain_recipe(recipe, settings)
+    loaded.check_model()
+    from ablate_kit.models.device import check_device
+    from detector.stopping import keeping
+    from detector.training.classification_task import classification_trainer
+    from detector.training.distributed import init_process_group, local_device
+
     own_device = local_device(device)
     check_device(own_device)
     folder = output or Path("runs/pretrain") / name_of(recipe)

@@ -38,19 +38,20 @@ def retrain(
     check_recipe(recipe, "retrain", settings)
     settings = with_log(settings, log)
     hear()
+    from ablate_kit.retraining.retrain_recipe import load_retraining
+    from ablate_kit.shipped import recipe_file
+
+    recipe = recipe_file(recipe, "retrain")
+    study, runs = load_retraining(recipe, settings)
     from ablate_kit.models.device import check_device
     from ablate_kit.reports.logged import log_table
-    from ablate_kit.retraining.retrain_recipe import load_retraining
     from ablate_kit.retraining.retrain_report import FILES, write_report
     from ablate_kit.retraining.runs import finished, retrain_all
     from ablate_kit.retraining.summary import summary_table
-    from ablate_kit.shipped import recipe_file
     from detector.disk.lock import locked
     from detector.stopping import keeping
     from detector.training.distributed import refuse_several
 
-    recipe = recipe_file(recipe, "retrain")
-    study, runs = load_retraining(recipe, settings)
     folder = output or Path("runs") / name_of(recipe)
     refuse_several("ablate retrain")
     check_device(device)

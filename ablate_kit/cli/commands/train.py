@@ -40,22 +40,25 @@ def train(
     check_there(init)
     settings = with_log(settings, log)
     from ablate_kit.errors import UserError
-    from ablate_kit.models.classes import unlearned_classes
-    from ablate_kit.models.device import check_device
-    from ablate_kit.models.frameworks.hybrid_init import fill, with_network
-    from ablate_kit.models.training_evaluator import evaluator
-    from ablate_kit.retraining.run_data import digests_of
     from ablate_kit.shipped import recipe_file
-    from detector.data.dataset import has_objects, notes_on, sample
-    from detector.stopping import keeping
-    from detector.training.detection_task import detection_trainer
-    from detector.training.distributed import init_process_group, local_device
     from detector.training.recipes.train_recipe import INIT, load_recipe
 
     recipe = recipe_file(recipe, "train")
     if init and resume:
         raise UserError("--init begins a run and --resume continues one; give one of them")
     loaded = load_recipe(recipe, settings)
+    if loaded.model.get("preset") != INIT:  # which a checkpoint fills in
+        loaded.check_model()
+    from ablate_kit.models.classes import unlearned_classes
+    from ablate_kit.models.device import check_device
+    from ablate_kit.models.frameworks.hybrid_init import fill, with_network
+    from ablate_kit.models.training_evaluator import evaluator
+    from ablate_kit.retraining.run_data import digests_of
+    from detector.data.dataset import has_objects, notes_on, sample
+    from detector.stopping import keeping
+    from detector.training.detection_task import detection_trainer
+    from detector.training.distributed import init_process_group, local_device
+
     folder = output or Path("runs") / name_of(recipe)
     if loaded.model.get("preset") == INIT:
         loaded = with_network(loaded, init, folder / "recipe.yaml" if resume else None)

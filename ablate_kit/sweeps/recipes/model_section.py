@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
-from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.classes import read_class_names
 from ablate_kit.models.naming import name_of
-from ablate_kit.models.open import open_adapter
-from ablate_kit.models.runnable import runnable
-from ablate_kit.sweeps.ledger import Ledger
 from detector.training.recipes.recipe_file import Section
+
+if TYPE_CHECKING:
+    from ablate_kit.models.adapter import Adapter
 
 
 class ModelSection(Section):
@@ -25,8 +25,10 @@ class ModelSection(Section):
 
     def adapter(
         self, checkpoint: Checkpoint, *, trust_remote_code: bool, device: str = "cpu"
-    ) -> Adapter:
+    ) -> "Adapter":
         """The detector of ``checkpoint``: this one, or another that is opened like it."""
+        from ablate_kit.models.open import open_adapter  # which needs torch
+
         return open_adapter(
             checkpoint,
             self.framework,
@@ -40,6 +42,9 @@ class ModelSection(Section):
         """The same, of a file that has to be converted the folder: one that stays beside the run's
         folder, for later runs as well, or where that is None one that is gone afterwards. Where
         the block fails before there is a run, it is gone as well, if it was made here."""
+        from ablate_kit.models.runnable import runnable
+        from ablate_kit.sweeps.ledger import Ledger
+
         path = Path(self.checkpoint)
         names = read_class_names(self.class_names) if self.class_names else None
         folder = beside.parent / f"{name_of(path)}-transformers" if beside else None

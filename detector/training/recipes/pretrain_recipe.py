@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
 from detector.config import HybridConfig, preset
-from detector.data.augmentation.image_transforms import Augment, CenterCrop
 from detector.data.augmentation.rand_augment import STRONGEST
 from detector.errors import UserError, did_you_mean
 from detector.training.recipes.loop_recipe import LoopOptions
@@ -25,6 +24,9 @@ from detector.training.recipes.recipe_file import (
     refuse_unknown,
     validated,
 )
+
+if TYPE_CHECKING:
+    from detector.data.augmentation.image_transforms import Augment, CenterCrop
 
 Begin = Annotated[float, Field(ge=0, lt=1)]
 
@@ -79,7 +81,9 @@ class Augmentation(Section):
             raise ValueError(f"color_jitter turns hues by {self.color_jitter[3]}; at most 0.5")
         return self
 
-    def training(self) -> Augment:
+    def training(self) -> "Augment":
+        from detector.data.augmentation.image_transforms import Augment  # which needs torch
+
         jitter, operations = self.color_jitter, self.randaugment
         return Augment(
             size=self.image_size,
@@ -90,7 +94,9 @@ class Augmentation(Section):
             erase=self.erase,
         )
 
-    def validation(self) -> CenterCrop:
+    def validation(self) -> "CenterCrop":
+        from detector.data.augmentation.image_transforms import CenterCrop
+
         return CenterCrop(self.image_size, self.val_resize)
 
 
@@ -188,6 +194,10 @@ class PretrainRecipe(Section):
             raise UserError(f'unknown key "model.{name}"{did_you_mean(name, ("preset", *known))}')
         size = self.augmentation.image_size
         return base.replace(num_classes=len(classes), image_size=size, **changes)
+
+    def check_model(self) -> None:
+        """Raises ``UserError`` for what ``config`` refuses whatever the classes are."""
+        self.config([""])
 
     def multipliers(self) -> dict[str, float]:
         refuse_unknown("training.multipliers", self.training.multipliers, list(MULTIPLIERS))

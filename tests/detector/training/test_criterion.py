@@ -11,7 +11,8 @@ from detector.boxes import giou, to_corners
 from detector.data.training_set import Target
 from detector.network.model import Predictions
 from detector.network.modules.denoising import Denoised
-from detector.training.criterion import LossSettings, criterion, denoising_factor, focal
+from detector.training.criterion import criterion, denoising_factor, focal
+from detector.training.loss_settings import LossSettings
 from detector.training.matcher import match
 
 ONES = LossSettings(1, 1, 1, 1, 1, 1, 1)

@@ -8,12 +8,8 @@ import torch
 
 from detector.config import preset
 from detector.network.model import HybridDetector
-from detector.training.optim import (
-    MULTIPLIERS,
-    learning_rate_factor,
-    offset_parameters,
-    parameter_groups,
-)
+from detector.training.optim import learning_rate_factor, offset_parameters, parameter_groups
+from detector.training.recipes.train_recipe import MULTIPLIERS
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,51 @@ def test_files_that_a_recipe_names_are_looked_for_first(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+_SHAPES = {"model": {"preset": "tiny"}, "data": {"kind": "shapes"}}
+_ARMS = {"base": "builtin:shapes_tiny", "arms": [{"name": "a"}]}
+#: Mistakes in what a recipe says, and what is told of each.
+MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "sweep": [
+        (_SWEEP | {"abltions": []}, 'did you mean "ablations"?'),
+        (_SWEEP | {"ablations": [{"kind": "head"}]}, 'did you mean "heads"?'),
+        (_SWEEP | {"ablations": [{"kind": "heads-mean", "patern": "**"}]}, '"pattern"?'),
+        (_SWEEP | {"evaluation": {"margin": "much"}}, "evaluation.margin"),
+    ],
+    "train": [
+        (_SHAPES | {"trainig": {}}, 'did you mean "training"?'),
+        (_SHAPES | {"model": {"preset": "tiny", "denoisng": "none"}}, 'did you mean "denoising"?'),
+        (_SHAPES | {"model": {"num_classes": "many"}}, "num_classes"),
+        (_SHAPES | {"training": {"losses": {"box": 1.0}}}, 'did you mean "boxes"?'),
+        (_SHAPES | {"training": {"multipliers": {"nek": 1.0}}}, 'did you mean "neck"?'),
+        (_SHAPES | {"training": {"losses": {"iou": 1.0}}}, "no effect without model.iou_head"),
+    ],
+    "gradients -o none": [(_SHAPES | {"model": {"widthss": [8]}}, 'did you mean "widths"?')],
+    "data check": [(_SHAPES | {"data": {"kind": "shape"}}, 'did you mean "shapes"?')],
+    "pretrain": [
+        (_SHAPES | {"augmentation": {"flp": 0.5}}, 'did you mean "flip"?'),
+        (_SHAPES | {"model": {"aux_loss": False}}, "no effect on the backbone or the neck"),
+    ],
+    "retrain": [
+        (_ARMS | {"arms": [{"nme": "a"}]}, 'did you mean "name"?'),
+        (_ARMS | {"arms": [{"name": "a", "set": {"model.pgii": "off"}}]}, 'did you mean "pgi"?'),
+        (_ARMS | {"set": {"model.num_classes": "many"}}, "num_classes"),
+    ],
+}
+
+
+def test_nothing_heavy_is_imported_to_tell_a_mistake_in_a_recipe(tmp_path: Path) -> None:
+    expected = {}
+    for command, recipes in MISTAKES.items():
+        for number, (values, words) in enumerate(recipes):
+            path = tmp_path / f"{command.split()[0]}-{number}.yaml"
+            path.write_text(json.dumps(values))
+            expected[f"{command} {path.name}"] = words
+    for command, (code, torch, told) in _told(list(expected), tmp_path).items():
+        assert (code, torch) == ("2", "False"), told
+        assert expected[command] in told, told
+    assert not (tmp_path / "runs").exists()
+
+
 def test_files_that_a_recipe_names_in_vain_are_not_looked_for(
     tmp_path: Path, refuse: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
