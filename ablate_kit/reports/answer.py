@@ -1,6 +1,6 @@
 """The answer of a comparison, in one plain sentence above its table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ablate_kit import text as safe
 from ablate_kit.metrics.evaluate import Evaluation
@@ -19,7 +19,7 @@ DETECTORS = ("detections", "checkpoint")  # kinds that are no ablations: nothing
 RANKED_HERE = (
     "its parts were ranked on these very images, so that on others it is likely to cost more"
 )
-ADJUSTED = {"family": "max-T", "fdr": "false discovery rate"}
+_ADJUSTED = {"family": "max-T", "fdr": "false discovery rate"}
 _FEW_FOR_AP = 200  # images: benchmarks/few_images.py
 OF_DETECTORS = {"costs": "worse", "free": "as good", "gains": "better"}
 _ONE_BY_ONE = {"head": "heads", "query": "queries", "channel": "channels", "point": "points"}
@@ -113,9 +113,17 @@ def drawn_units(evaluation: Evaluation) -> tuple[str, int]:
     return "images", counts["images"]
 
 
-def adjusted_by(adjust: Adjust, drawn: int) -> str:
-    """How verdicts and stars are, of so many images or clusters."""
-    return "Holm" if adjust == "family" and drawn <= LEAST_FREEDOM else ADJUSTED[adjust]
+def of_all_metrics(changes: Sequence[Changes]) -> Iterator[Change]:
+    for one in changes:
+        yield from one.values()
+
+
+def adjusted_by(adjust: Adjust, changes: Iterable[Change]) -> str:
+    """How verdicts and stars of these are."""
+    few = {one.few for one in changes if one.p_adjusted is not None}
+    if adjust == "fdr" or True not in few:
+        return _ADJUSTED[adjust]
+    return "Holm" if few == {True} else f"max-T; Holm below {LEAST_FREEDOM} degrees of freedom"
 
 
 def too_few_for_ap(evaluation: Evaluation) -> str:

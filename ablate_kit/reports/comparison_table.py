@@ -17,13 +17,13 @@ from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING, free_takes, untold
 from ablate_kit.plural import counted, first_few
 from ablate_kit.reports.answer import (
-    ADJUSTED,
     adjusted_by,
     answer,
     compares_detectors,
     drawn_units,
     images_and_objects,
     not_shown,
+    of_all_metrics,
     without_labels,
     word,
 )
@@ -169,12 +169,6 @@ def _shown(
     return [0, *sorted(numbers[1:], key=by_change)[:top]]
 
 
-def _of_classes(adjust: Adjust) -> str:
-    """Some classes are on few images, which decides by itself how each of them is adjusted."""
-    few = "; Holm for those on up to 19 images" if adjust == "family" else ""
-    return f"{ADJUSTED[adjust]}{few}"
-
-
 def class_changes_table(
     results: Sequence[Result], found: Comparison, most: int | None = None
 ) -> Table:
@@ -198,10 +192,10 @@ def class_changes_table(
         for name, change in classes
         if (name, change) in kept
     ]
+    adjusted = adjusted_by(found.statistics.adjust, found.by_class[0])
     title = (
         f"AP per class, {safe.line(before.name)} → {safe.line(after.name)}; "
-        f"{stars(rows)}, adjusted ({_of_classes(found.statistics.adjust)}) for {len(classes)} "
-        "classes"
+        f"{stars(rows)}, adjusted ({adjusted}) for {len(classes)} classes"
     )
     if len(rows) < len(classes):
         title += f"; the {len(rows)} that change most, all of them with -o: classes.csv"
@@ -232,7 +226,7 @@ def interval_note(
     else:
         note = (
             f"intervals are of changes, over {unit}; "
-            f"{stars(rows)}, adjusted ({adjusted_by(adjust, drawn)}) for {count}"
+            f"{stars(rows)}, adjusted ({adjusted_by(adjust, of_all_metrics(changes))}) for {count}"
         )
     found = [change["AP"].detectable for change in changes]
     seen = [one for one in found if one is not None]

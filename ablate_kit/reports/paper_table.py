@@ -14,6 +14,7 @@ from ablate_kit.reports.answer import (
     compared_with,
     compares_detectors,
     drawn_units,
+    of_all_metrics,
     without_labels,
 )
 from ablate_kit.reports.comparison_table import GIOU_APART, change_of, mark_of
@@ -34,12 +35,13 @@ def caption(results: Sequence[Result], found: Comparison, rows: Sequence[Sequenc
     judged = any(one["AP"].verdict for one in found.changes)
     verdicts = f"; verdicts: at a margin of {found.statistics.margin:g} AP; both" if judged else ","
     star = stars(rows)
+    adjusted = adjusted_by(found.statistics.adjust, of_all_metrics(found.changes))
     apart = f" {GIOU_APART}." if shows(rows, APART) else ""
     own = f" No labels: boxes of {baseline} stand for objects." if without_labels(results) else ""
     return (
         f"AP and its change against {baseline} on the same {counted(drawn, unit[:-1])}; 95 % "
         f"intervals are of each change alone, over {unit}. {star[0].upper()}{star[1:]}{verdicts} "
-        f"adjusted for {tested} ({adjusted_by(found.statistics.adjust, drawn)}).{apart}{own}"
+        f"adjusted for {tested} ({adjusted}).{apart}{own}"
     )
 
 

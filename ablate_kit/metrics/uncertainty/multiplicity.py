@@ -24,6 +24,11 @@ Adjust = Literal["family", "fdr"]
 ADJUST = get_args(Adjust)
 
 
+def tells_little(test: PairedTest) -> bool:
+    """Whether a change is adjusted by Holm's procedure, whatever the resamples show."""
+    return test.freedom < LEAST_FREEDOM
+
+
 def adjusted_p(tests: Sequence[PairedTest], adjust: Adjust) -> list[float]:
     """Adjusted p-values, none of them below its own."""
     if adjust not in ADJUST:
@@ -56,7 +61,7 @@ def max_t(tests: Sequence[PairedTest]) -> list[float]:
         seen = (1 + exceeded) / (1 + len(largest))
         if not exceeded:
             seen = min(seen, members * p)
-        if tests[i].freedom < LEAST_FREEDOM:
+        if tells_little(tests[i]):
             seen = max(seen, members * p)
         steps.append((i, p if members == 1 else max(p, seen)))
     highest = 0.0
@@ -82,7 +87,7 @@ def first_needs(tests: Sequence[PairedTest], adjust: Adjust) -> float:
     """The p that the first of all variants needs: that of the largest of them all by chance."""
     if len(tests) < 2 or adjust == "fdr":
         return 1 - LEVEL
-    if all(one.freedom < LEAST_FREEDOM for one in tests):
+    if all(map(tells_little, tests)):
         return (1 - LEVEL) / len(tests)
     largest = np.max([np.abs(one.resampled) for one in tests], axis=0)
     bound = 2 * float(ndtr(-np.quantile(largest, LEVEL)))

@@ -5,7 +5,7 @@ asked about: its p-value is adjusted for them (``multiplicity``), and so is the 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,7 +14,12 @@ from scipy.special import stdtrit  # quicker by far than scipy.stats
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest, paired_test
-from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
+from ablate_kit.metrics.uncertainty.multiplicity import (
+    Adjust,
+    adjusted_p,
+    first_needs,
+    tells_little,
+)
 from ablate_kit.metrics.uncertainty.verdict import MARGIN, POWER, Verdict, untold, verdicts
 
 Row = TypeVar("Row")  # a dataclass with the fields low and high
@@ -50,6 +55,7 @@ class Change:
         detectable: the size of a change that would be significant after the adjustment four times
             out of five, if its standard error is this one.
         verdict: on AP of what is tested, against a margin.
+        few: so few images tell of it that ``family`` adjusts it by Holm's procedure.
     """
 
     value: float | None
@@ -61,6 +67,7 @@ class Change:
     p_adjusted: float | None
     detectable: float | None
     verdict: Verdict | None = None
+    few: bool = field(default=False, kw_only=True)
 
     @property
     def significant(self) -> bool:
@@ -74,7 +81,7 @@ class Change:
         return numbers | dict(zip(OF_VERDICT, values, strict=True))
 
 
-NUMBERS = tuple(one.name for one in fields(Change) if one.name != "verdict")
+NUMBERS = tuple(one.name for one in fields(Change) if one.name not in ("verdict", "few"))
 OF_VERDICT = ("verdict", "margin", "p_verdict", "more_needed")
 COLUMNS = (*NUMBERS, *OF_VERDICT)
 
@@ -193,7 +200,9 @@ def change_of(
         change = float(difference.value) if np.isfinite(difference.value) else None
         return Change(value, change, *[None] * 6)
     low, high = test.ends(level)
-    return Change(value, float(test.change), low, high, test.error, test.p, None, None)
+    return Change(
+        value, float(test.change), low, high, test.error, test.p, None, None, few=tells_little(test)
+    )
 
 
 def within(row: Row, metric: str, *, most: float = np.inf) -> Row:

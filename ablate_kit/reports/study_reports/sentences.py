@@ -108,10 +108,11 @@ def _in_short(found: Findings) -> Sentence | None:
 def _how_to_read(found: Findings) -> Sentence:
     """What numbers and verdicts are, for who takes them into a text of their own."""
     first, *others = found.results
-    unit, drawn = drawn_units(first.evaluation)
+    unit, _ = drawn_units(first.evaluation)
     few = too_few_for_ap(first.evaluation)
     tested = sum(not one.is_control for one in others)
-    adjusted = f"{counted(tested, 'cut')} ({adjusted_by(found.compared.statistics.adjust, drawn)})"
+    how = adjusted_by(found.compared.statistics.adjust, found.ap().values())
+    adjusted = f"{counted(tested, 'cut')} ({how})"
     return Sentence(
         "Changes of AP are against the unmodified model on the same images, each with its own "
         f"95 % interval over {unit}; verdicts are at a margin of {found.margin:g} AP, adjusted for "

@@ -129,7 +129,7 @@ def page(
         what="ablation" if counted is None else "cut",
         controls=controls,
         statistics=compared.statistics,
-        adjusted=adjusted_by(compared.statistics.adjust, drawn),
+        adjusted=adjusted_by(compared.statistics.adjust, changed),
         answer=answer(results, compared.changes)
         or no_answer(overall["AP"], compared.statistics.margin),
         outcomes=[(outcome, sum(one == outcome for one in found)) for outcome in OUTCOMES],

@@ -69,7 +69,7 @@ def test_several_files_side_by_side(run, dumps, tmp_path):
     assert float(rows[0]["change"]) == variant["changes"]["AP"]["change"]
     assert (rows[0]["verdict"], rows[1]["verdict"]) == ("costs", "")
     # Of two files the classes are printed, too, as they are in classes.csv.
-    assert "AP per class, perfect → moved; no star: none has p < 0.05, adjusted (max-T; " in printed
+    assert "AP per class, perfect → moved; no star: none has p < 0.05, adjusted (Holm)" in printed
     of_classes = list(csv.DictReader((out / "classes.csv").read_text().splitlines()))
     assert {row["variant"] for row in of_classes} == {"moved"}
     assert all(f"{float(row['change']):+.4f}" in printed for row in of_classes)

@@ -55,6 +55,16 @@ def test_few_images_that_make_the_change_leave_few_degrees_of_freedom() -> None:
     assert narrow.freedom < 20 < 150 < wide.freedom <= 399
 
 
+def test_a_change_says_whether_it_was_adjusted_by_holm() -> None:
+    rng = np.random.default_rng(1)
+    even, rare = rng.normal(0.1, 1, 400), np.where(np.arange(400) < 8, rng.normal(1, 1, 400), 0)
+    found = changes(samples_of(np.zeros(400)), [samples_of(even), samples_of(rare)])
+    wide, narrow = (one["AP"] for one in found)
+    assert narrow.few
+    assert narrow.p_adjusted == 2 * (narrow.p or 0)
+    assert not wide.few
+
+
 @pytest.mark.parametrize("skew", [-0.9, -0.2, -1e-9, 0.0, 0.05, 0.6])
 @pytest.mark.parametrize("level", [0.05, 0.001])
 def test_an_interval_ends_where_p_is_its_level(skew: float, level: float) -> None:
