@@ -10,7 +10,7 @@ from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.voc_ap import voc_ap
 from ablate_kit.registry import Registry
-from ablate_kit.reports.table import Table
+from ablate_kit.reports.table import Table, number
 
 Told = tuple[Table, dict[str, dict[str, Any]]]
 """A table of all dumps, and its numbers by dump."""
@@ -71,7 +71,7 @@ def _voc(truth: GroundTruth, found: Mapping[str, Detections]) -> Told:
 
 
 def _text(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.4f}"
+    return number(None if np.isnan(value) else value)
 
 
 PROTOCOLS: Registry[Callable[[GroundTruth, Mapping[str, Detections]], Told]] = Registry(

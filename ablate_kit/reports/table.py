@@ -12,6 +12,8 @@ _LATEX_USE = (
 )
 INTERVAL = "95 % interval"  # a column of ``ends``
 APART = "†"  # beside a number that changes against another, or apart from others
+UNDEFINED = "-"  # in place of a number
+LEGEND = f"{UNDEFINED}: not defined"
 _NEGATIVE = re.compile(r"(?:^|(?<=[0-9] to ))-(?=[0-9.])")
 _WIDEST = 200  # letters that a column is filled up to
 
@@ -28,6 +30,17 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     left: tuple[str, ...] = ()
 
+    @property
+    def heading(self) -> str:
+        """The title, and what stands for a number that is not defined, where a cell has that."""
+        words = [name in self.left for name in self.header]
+        undefined = any(
+            UNDEFINED in cell and not word and UNDEFINED in cell.strip(" *†").split()
+            for row in self.rows
+            for cell, word in zip(row, words, strict=True)
+        )
+        return "\n".join(filter(None, (self.title, LEGEND if undefined else "")))
+
     def text(self) -> str:
         cells = [_safe(row) for row in (self.header, *self.rows)]
         widths = [min(_WIDEST, max(map(len, column))) for column in zip(*cells, strict=True)]
@@ -38,20 +51,23 @@ class Table:
         line = "  ".join(places).format  # once for all rows, of which there may be 100,000
         lines = [line(*row).rstrip() for row in cells]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([self.title, *lines] if self.title else lines)
+        return "\n".join([self.heading, *lines] if self.heading else lines)
 
     def markdown(self) -> str:
         rule = ["---" if name in self.left else "---:" for name in self.header]
         header, *rows = (tuple(map(safe.markdown, row)) for row in (self.header, *self.rows))
         lines = [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
-        title = "\n".join(map(safe.markdown, self.title.split("\n")))
+        title = "\n".join(map(safe.markdown, self.heading.split("\n")))
         return "\n".join([f"**{title}**", "", *lines]) + "\n"
 
     def latex(self, caption: str | None = None) -> str:
         """A booktabs tabular, in comments above it what may be its caption, by default the title,
         and the title where that is not the caption; numbers have a minus, not a hyphen."""
         columns = "".join("l" if name in self.left else "r" for name in self.header)
-        title = list(filter(None, safe.lines(self.title).split("\n")))
+        heading = self.heading
+        title = list(filter(None, safe.lines(heading).split("\n")))
+        if caption and heading != self.title:
+            caption = f"{caption} {LEGEND}."
         if caption is None:
             told = [*title[:1], *(f"{one[0].upper()}{one[1:]}" for one in title[1:])]
             caption, title = " ".join(f"{one}." for one in told), []
@@ -80,8 +96,8 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 def number(value: float | None, form: str = "z.4f") -> str:
-    """``-`` for none; what rounds to zero has no minus."""
-    return "-" if value is None else format(value, form)
+    """``UNDEFINED`` for none; what rounds to zero has no minus."""
+    return UNDEFINED if value is None else format(value, form)
 
 
 def shows(rows: Iterable[Sequence[str]], mark: str) -> bool:

@@ -3,7 +3,7 @@
 from ablate_kit.costs.latency import Ratio
 from ablate_kit.costs.measure import Cost
 from ablate_kit.costs.one_pass import COUNTED
-from ablate_kit.reports.table import Table
+from ablate_kit.reports.table import Table, number
 
 LATENCY = (
     "latency of the network alone, warm, in full float32; models take turns, and a ratio is the "
@@ -46,5 +46,5 @@ def ratio_text(ratio: Ratio) -> str:
 
 
 def _row(what: str, before: int, after: int, form: str) -> tuple[str, str, str, str]:
-    ratio = f"{after / before:.3f}" if before else "-"
+    ratio = number(after / before if before else None, ".3f")
     return what, form.format(before), form.format(after), ratio

@@ -43,7 +43,7 @@ def write_knobs_report(
             title=f"Settings of {results[0].name} on {counted(results[0].images, 'image')}",
             sentences=[f"{said}."] if said else [],
             tables=[
-                (title, one.header, one.rows, one.title.removeprefix(f"{said}\n"))
+                (title, one.header, one.rows, one.heading.removeprefix(f"{said}\n"))
                 for title, one in (("Settings", table), ("All metrics", metrics))
             ],
             picture=picture.markup,

@@ -13,7 +13,6 @@ from ablate_kit.gradients.diagnose import TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.reports.gradient_reports.gradients_figures import COLORS, FIGURES
 from ablate_kit.reports.gradient_reports.gradients_text import (
-    DETAILS,
     GradientReport,
     analysis_report,
     detailed_report,
@@ -125,8 +124,7 @@ def _page(report: GradientReport, figures: Mapping[str, bytes]) -> str:
         advice=report.advice,
         figures={name: themed(svg.decode()) for name, svg in figures.items()},
         notebook=[(name, int(members.sum())) for name, members in notebook.items()],
-        header=DETAILS,
-        rows=details(report),
+        table=details(report),
     )
 
 

@@ -124,15 +124,17 @@ def notebook_table(diagnosis: Diagnosis) -> Table:
 
 def detailed_report(report: GradientReport) -> str:
     """``gradient_flow_detailed_report.txt``: every parameter, not only the suspicious ones."""
-    table = Table("", DETAILS, details(report), ("parameter", "shape", "verdict", "all flags"))
-    return "\n".join([*_head("GRADIENT FLOW, EVERY PARAMETER", report), table.text(), ""])
+    head = _head("GRADIENT FLOW, EVERY PARAMETER", report)
+    return "\n".join([*head, details(report).text(), ""])
 
 
-def details(report: GradientReport) -> tuple[tuple[str, ...], ...]:
-    """A row of ``DETAILS`` per parameter, frozen ones last."""
+def details(report: GradientReport) -> Table:
+    """A row per parameter, frozen ones last."""
     rows = [_row(tensor) for tensor in report.diagnosis.tensors]
-    blank = ("",) * (len(DETAILS) - 2)
-    return (*rows, *((name, verdict, *blank) for name, verdict in report.unmeasured().items()))
+    blank = ("",) * (len(_DETAILS) - 2)
+    frozen = ((name, verdict, *blank) for name, verdict in report.unmeasured().items())
+    words = ("parameter", "shape", "verdict", "all flags")
+    return Table("", _DETAILS, (*rows, *frozen), words)
 
 
 def analysis_report(report: GradientReport) -> str:
@@ -158,7 +160,7 @@ def analysis_report(report: GradientReport) -> str:
     return "\n".join(lines)
 
 
-DETAILS = (
+_DETAILS = (
     "parameter",
     "verdict",
     "shape",

@@ -40,7 +40,7 @@ def write_replication(place: Path, found: Replication, command: str, notes: Sequ
             sentences=sentences,
             picture=picture.markup,
             caption=picture.caption,
-            tables=[("All cuts", table.header, table.rows, table.title)],
+            tables=[("All cuts", table.header, table.rows, table.heading)],
             notes=notes,
             command=command,
         )

@@ -169,7 +169,9 @@ def _with(title: str, numbers: str) -> str:
 
 
 def _changes(row: Replicated) -> str:
-    return ", ".join("-" if one.change is None else f"{one.change:+z.4f}" for one in row.changes)
+    return ", ".join(
+        "not defined" if one.change is None else f"{one.change:+z.4f}" for one in row.changes
+    )
 
 
 def _interval(row: Replicated) -> str:

@@ -439,7 +439,7 @@ def test_what_is_thawed_and_handed_over_later_is_not_called_frozen() -> None:
     )
     assert "frozen" not in told
     report = GradientReport({}, diagnosis, ())
-    assert details(report)[-1][:2] == ("odd", "not_measured")
+    assert details(report).rows[-1][:2] == ("odd", "not_measured")
     assert report.modules()["odd"] == {"not_measured": 1}
 
 

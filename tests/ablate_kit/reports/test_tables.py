@@ -16,6 +16,7 @@ from ablate_kit.metrics.uncertainty.verdict import Verdict
 from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.evaluation_tables import COCO, coco_table
 from ablate_kit.reports.paper_table import caption, paper_table
+from ablate_kit.reports.table import Table
 from tests.ablate_kit.made_up import result_of
 
 
@@ -84,6 +85,21 @@ def test_a_table_explains_the_marks_that_it_has_and_no_others() -> None:
     costs = replace(change(-0.1), verdict=Verdict("costs", 0.01))
     assert "; *: p < 0.05, adjusted (max-T) for 1 variant" in told(costs)
     assert "undecided" not in told(costs)
+
+
+def test_a_number_that_is_not_defined_is_explained_where_there_is_one() -> None:
+    results = [result("base", 0.5), result("a - b", 0.4)]
+    assert "-: not defined" not in comparison(results).text()
+    none = Change(None, None, *[None] * 6)
+    table = comparison(results, [changed(change(-0.1), none)])
+    assert "-" in table.rows[1]
+    for told in (table.text(), table.markdown(), table.latex()):
+        assert told.count("-: not defined") == 1
+    assert r"\caption{Short. -: not defined.}" in table.latex("Short.")
+    assert table.heading == f"{table.title}\n-: not defined"
+    for cell in ("-†", "-*", "- ± 0.1"):
+        assert Table("", ("part", "mean"), (("head - 1", cell),), ("part",)).heading
+    assert Table("", ("part", "mean"), (("head - 1", "-0.1"),), ("part",)).heading == ""
 
 
 def test_cuts_that_change_no_number_are_named() -> None:
