@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from detector.data.image_files import Exif, check_exif, stored_image
 from detector.data.image_files import Pixels as Pixels
 from detector.data.image_files import decode as decode
 from detector.data.image_files import read_image as read_image
@@ -66,6 +67,30 @@ class Dataset(Protocol):
     def stored(self, index: int) -> bytes:
         """What the image is read from, such as the bytes of its file; decodes nothing. Where these
         are the same, and the size, so are the pixels."""
+
+
+class FileDataset:
+    """The part of a ``Dataset`` that all of those share whose images are files.
+
+    What has it says where each ``file`` is. ``exif``: see ``detector.data.image_files``.
+    """
+
+    def __init__(self, exif: Exif) -> None:
+        check_exif(exif)
+        self._exif = exif
+
+    def annotations(self, index: int) -> Annotations:
+        raise NotImplementedError
+
+    def file(self, index: int) -> Path:
+        raise NotImplementedError
+
+    def image(self, index: int) -> Pixels:
+        sides = self.annotations(index)
+        return read_image(self.file(index), sides.width, sides.height, self._exif)
+
+    def stored(self, index: int) -> bytes:
+        return stored_image(self.file(index), self._exif)
 
 
 def notes_on(dataset: Dataset) -> tuple[str, ...]:
@@ -198,12 +223,14 @@ def image_ids(names: Sequence[str]) -> tuple[int, ...]:
     ]
     counts = Counter(numbers)
     return tuple(
-        # 48 bits: ids of objects are this times 10,000, in 64 bits.
-        int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest())
-        if own is None or counts[own] > 1
-        else own
+        digest_id(name) if own is None or counts[own] > 1 else own
         for name, own in zip(names, numbers, strict=True)
     )
+
+
+def digest_id(name: str) -> int:
+    """Of an image without a number: 48 bits, as ids of objects are this times 10,000, in 64."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest())
 
 
 def box_areas(boxes: Floats) -> Floats:

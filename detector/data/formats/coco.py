@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.data.dataset import Annotations, Integers, Pixels
+from detector.data.dataset import Annotations, FileDataset, Integers
 from detector.data.formats.fields import Difficult
 from detector.data.formats.instances import read_instances
-from detector.data.image_files import Exif, check_exif, read_image, stored_image
+from detector.data.image_files import Exif
 from detector.errors import UserError, no_folder
 
 
-class Coco:
+class Coco(FileDataset):
     """The images of a COCO annotation file, in its order.
 
     ``annotation_file`` is JSON, plain or gzipped. Classes are the categories by ascending id,
@@ -31,8 +31,7 @@ class Coco:
         difficult: Difficult = "ignore",
         exif: Exif = "ignore",
     ) -> None:
-        check_exif(exif)
-        self._exif = exif
+        super().__init__(exif)
         path = Path(annotation_file)
         self._folder = Path(image_folder)
         if not self._folder.is_dir():
@@ -64,14 +63,6 @@ class Coco:
             areas=found.areas[own],
             ids=found.ids[own],
         )
-
-    def image(self, index: int) -> Pixels:
-        found, image = self._found, self._images[index]
-        width, height = int(found.widths[image]), int(found.heights[image])
-        return read_image(self.file(index), width, height, self._exif)
-
-    def stored(self, index: int) -> bytes:
-        return stored_image(self.file(index), self._exif)
 
     def file(self, index: int) -> Path:
         return self._folder / self._found.file_names[self._images[index]]

@@ -7,19 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.data.dataset import Annotations, Dataset, Pixels, image_ids
-from detector.data.image_files import (
-    SUFFIXES,
-    Exif,
-    check_exif,
-    image_size,
-    read_image,
-    stored_image,
-)
+from detector.data.dataset import Annotations, Dataset, FileDataset, Pixels, image_ids
+from detector.data.image_files import SUFFIXES, Exif, image_size
 from detector.errors import UserError, no_folder
 
 
-class ImageFolder:
+class ImageFolder(FileDataset):
     """The images in a folder and all below it, by name; what is hidden is passed over.
 
     There are no objects, and no classes: nobody has looked at them yet. Image ids are the numbers
@@ -31,8 +24,8 @@ class ImageFolder:
     category_ids: tuple[int, ...] = ()
 
     def __init__(self, folder: str | Path, exif: Exif) -> None:
-        check_exif(exif)
-        self._exif, self._folder = exif, Path(folder)
+        super().__init__(exif)
+        self._folder = Path(folder)
         self._names = images_in(self._folder)
         self._ids = image_ids(self._names)
         self._sizes: dict[int, tuple[int, int]] = {}
@@ -42,7 +35,7 @@ class ImageFolder:
 
     def annotations(self, index: int) -> Annotations:
         if index not in self._sizes:
-            self._sizes[index] = image_size(self._folder / self._names[index], self._exif)
+            self._sizes[index] = image_size(self.file(index), self._exif)
         width, height = self._sizes[index]
         none = np.zeros(0, dtype=np.int64)
         return Annotations(
@@ -57,13 +50,8 @@ class ImageFolder:
             ids=none,
         )
 
-    def image(self, index: int) -> Pixels:
-        sides = self.annotations(index)
-        path = self._folder / self._names[index]
-        return read_image(path, sides.width, sides.height, self._exif)
-
-    def stored(self, index: int) -> bytes:
-        return stored_image(self._folder / self._names[index], self._exif)
+    def file(self, index: int) -> Path:
+        return self._folder / self._names[index]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """PASCAL VOC, and data sets in its form: folders, splits, and one XML file per image."""
 
-import hashlib
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -10,17 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.data.dataset import Annotations, Pixels, box_areas, object_ids
+from detector.data.dataset import Annotations, FileDataset, box_areas, digest_id, object_ids
 from detector.data.formats.fields import Difficult, check_difficult, mark, number, pixels, shown
-from detector.data.image_files import (
-    SUFFIXES,
-    Exif,
-    check_exif,
-    find_image,
-    image_size,
-    read_image,
-    stored_image,
-)
+from detector.data.image_files import SUFFIXES, Exif, find_image, image_size
 from detector.disk.bounded import SETTINGS, read_bounded
 from detector.errors import UserError, did_you_mean, no_folder
 
@@ -34,7 +25,7 @@ CLASSES = (
 _FIRST = 64
 
 
-class Voc:
+class Voc(FileDataset):
     """Images of one or more splits of PASCAL VOC, in the order of the split files.
 
     ``root`` is the VOCdevkit folder, one that holds a ``VOCdevkit`` folder, or one that is a
@@ -64,8 +55,8 @@ class Voc:
         exif: Exif = "ignore",
     ) -> None:
         check_difficult(difficult)
-        check_exif(exif)
-        self._difficult, self._exif = difficult, exif
+        super().__init__(exif)
+        self._difficult: Difficult = difficult
         self._images = _listed(Path(root), parse_split(split))
         self.classes = tuple(classes or find_classes(image.year_folder for image in self._images))
         self.category_ids = tuple(range(1, len(self.classes) + 1))
@@ -82,13 +73,6 @@ class Voc:
                 image, self.classes, self._difficult, self._exif
             )
         return self._read[image.image_id]
-
-    def image(self, index: int) -> Pixels:
-        objects = self.annotations(index)
-        return read_image(self.file(index), objects.width, objects.height, self._exif)
-
-    def stored(self, index: int) -> bytes:
-        return stored_image(self.file(index), self._exif)
 
     def annotation_file(self, index: int) -> Path:
         image = self._images[index]
@@ -122,8 +106,7 @@ class _Image:
     def image_id(self) -> int:
         if re.fullmatch(r"(\d{4}_)?\d{6}|\d{1,9}", self.name, re.ASCII):
             return int(self.name.replace("_", ""))
-        # 48 bits: ids of objects are this times 10,000, in 64 bits.
-        return int.from_bytes(hashlib.blake2b(self.name.encode(), digest_size=6).digest())
+        return digest_id(self.name)
 
 
 def _listed(root: Path, splits: tuple[tuple[str, str], ...]) -> tuple[_Image, ...]:

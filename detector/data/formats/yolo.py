@@ -8,24 +8,24 @@ import numpy as np
 
 from detector.data.dataset import (
     Annotations,
+    FileDataset,
     Flags,
     Floats,
     Integers,
-    Pixels,
     image_ids,
     object_ids,
 )
 from detector.data.formats.fields import Tell, number, refuse, shown
 from detector.data.formats.yolo_boxes import corners, on_grid
 from detector.data.formats.yolo_files import YoloFile, YoloImage
-from detector.data.image_files import Exif, check_exif, image_size, read_image, stored_image
+from detector.data.image_files import Exif, image_size
 from detector.disk.bounded import SETTINGS, read_bounded
 from detector.errors import UserError
 
 _NO_SHARE = 2.0  # no share of an image comes close, however far a box leaves it
 
 
-class Yolo:
+class Yolo(FileDataset):
     """The images of one split of a YOLO data set.
 
     ``data_yaml`` names classes and splits (``formats.yolo_files``). Each line of an image's
@@ -46,8 +46,7 @@ class Yolo:
         root: str | Path | None = None,
         exif: Exif = "ignore",
     ) -> None:
-        check_exif(exif)
-        self._exif = exif
+        super().__init__(exif)
         file = YoloFile.read(Path(data_yaml), Path(root) if root is not None else None)
         self.classes, self._keypoints = file.classes, file.keypoints
         self.category_ids = tuple(range(1, len(self.classes) + 1))
@@ -64,13 +63,6 @@ class Yolo:
         if index not in self._read:
             self._read[index] = self._annotations(index)
         return self._read[index]
-
-    def image(self, index: int) -> Pixels:
-        objects = self.annotations(index)
-        return read_image(self.file(index), objects.width, objects.height, self._exif)
-
-    def stored(self, index: int) -> bytes:
-        return stored_image(self.file(index), self._exif)
 
     def file(self, index: int) -> Path:
         return self._images[index].path
