@@ -1,6 +1,8 @@
 """Whether a device can be used, what runs on it, and with how many threads."""
 
 import os
+from collections.abc import Callable
+from time import perf_counter
 
 import torch
 
@@ -28,6 +30,18 @@ def check_device(name: str) -> None:
     if (device.index or 0) >= count:
         known = "cuda:0 is the only one" if count == 1 else f"the last one is cuda:{count - 1}"
         raise UserError(f'cannot use the device "{name}": {known}')
+
+
+def clock_on(device: torch.device) -> Callable[[], float]:
+    """Seconds; a GPU is waited for first, so that they are those of what it was given to do."""
+    if device.type != "cuda":
+        return perf_counter
+
+    def clock() -> float:
+        torch.cuda.synchronize(device)
+        return perf_counter()
+
+    return clock
 
 
 # What the libraries below PyTorch read, that changes bits.

@@ -3,13 +3,10 @@
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import perf_counter
 
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.batches import groups
-from ablate_kit.models.detect import device_of, inference
 from ablate_kit.studies.budget import Budget
 from ablate_kit.studies.cuts import Cut, Cutter
 from ablate_kit.studies.pace import Load, Pace
@@ -17,6 +14,7 @@ from ablate_kit.studies.probe import probe
 from ablate_kit.studies.structure import Part, first_uses, structure, tell_of_uncounted, traced
 from ablate_kit.sweeps.execution.trace import NEVER, Trace
 from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind
+from ablate_kit.sweeps.timed_pass import PassTime, timed_pass
 from detector.data.dataset import Dataset
 
 COARSE = 2  # levels of parts that must fit into a budget, on however few images
@@ -48,12 +46,19 @@ class Outline:
     """A detector's parts with the cuts for each, and what a pass over an image costs.
 
     Attributes:
-        seconds: of a full pass over one image, prepared.
+        time: of a full pass over one image, prepared.
     """
 
     candidates: tuple[Candidate, ...]
-    seconds: float
+    time: PassTime
     total: int  # images that there are
+
+    @property
+    def decoding(self) -> float:
+        """The share of decoding in the time of a cut, in the mean."""
+        shares = {one.cut.variant: one.share for one in self.candidates}
+        mean = sum(shares.values()) / len(shares) if shares else 1.0
+        return self.time.share_of_decoding(mean)
 
     def images(self, budget: Budget) -> int:
         """On how many images the coarse levels fit into their share of the budget; on a few at
@@ -87,8 +92,9 @@ class Outline:
     def load(self, shares: Sequence[float], images: int, *, alone: bool = True) -> Load:
         """Of cuts that take such shares of a pass, in a round; ``alone``: the unmodified model,
         which each round begins with, is for them."""
-        passes = int(alone) + sum(shares)
-        return Load(images * self.seconds * passes, images * (int(alone) + len(shares)))
+        passes, decoded = int(alone) + sum(shares), int(alone) + len(shares)
+        seconds = self.time.forward * passes + self.time.decoding * decoded
+        return Load(images * seconds, images * decoded)
 
     def levels(self) -> Iterator[tuple[int, list[Candidate]]]:
         for depth in range(1 + max((one.depth for one in self.candidates), default=-1)):
@@ -115,7 +121,8 @@ def outline(source: KindContext, adapter: Adapter, dataset: Dataset) -> Outline:
     finder = _Finder(source, cutter, seen[1] if seen else None)
     for part in parts.children:
         finder.add(part, 0, None)
-    return Outline(_pieced(finder.found), _timed(adapter, dataset), len(dataset))
+    some = [adapter.prepare(dataset.image(i)) for i in range(min(8, len(dataset)))]
+    return Outline(_pieced(finder.found), timed_pass(adapter, some), len(dataset))
 
 
 class _Finder:
@@ -192,20 +199,6 @@ def _share(trace: Trace | None, begins: float) -> float:
         return 1.0
     total = sum(call.seconds for call in trace.root.children) or 1.0
     return 1 - sum(call.seconds for call in trace.root.finished_before(begins)) / total
-
-
-def _timed(adapter: Adapter, dataset: Dataset) -> float:
-    """Seconds of a full pass and its decoding, for an image of a batch; the quicker of two."""
-    some = [adapter.prepare(dataset.image(i)) for i in range(min(8, len(dataset)))]
-    device = device_of(adapter.module)
-    best = float("inf")
-    with inference(adapter.module):
-        for _ in range(2):
-            began = perf_counter()
-            for group in (one.on(device) for one in groups(some)):
-                adapter.decode(adapter.forward(group.inputs), group.origins)
-            best = min(best, perf_counter() - began)
-    return best / len(some)
 
 
 def in_turn(candidates: Sequence[Candidate], some: Iterable[int], *, timed: bool) -> list[int]:

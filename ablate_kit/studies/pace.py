@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 FORWARD = 1.3  # seconds per second of forward passes as the trace has them, before any is measured
-EACH = 0.002  # seconds for each image that a variant meets: decoding, storing, scoring
+EACH = 0.002  # seconds for each image that a variant meets: storing, scoring
 _TRUST = 0.07  # of these two beside one round
 _FADES = 0.6  # what a round tells, against the next one: the load of a machine changes
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.plan import BASELINE, shares
+from ablate_kit.sweeps.timed_pass import timed_pass
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 
 
@@ -20,6 +21,8 @@ class PassCost:
         notes: what cannot be replayed.
         searches: rounds and variants of each greedy search, which come on top.
         joint: cuts of more and more ranked parts, which come on top.
+        decoding: share of the time of these passes and the decoding after each; 0 where nothing
+            is replayed.
     """
 
     rows: Sequence[tuple[str, str, str, float]]
@@ -28,12 +31,13 @@ class PassCost:
     notes: Sequence[str]
     searches: Sequence[tuple[int, int]] = ()
     joint: int = 0
+    decoding: float = 0.0
 
 
 def pass_cost(
     adapter: Adapter, image: Prepared, variants: Sequence[Variant], memory: float
 ) -> PassCost:
-    """By one pass over an image; ``memory`` as in ``RunOptions``."""
+    """By a few passes over an image; ``memory`` as in ``RunOptions``."""
     with VariantExecutor(adapter, memory=memory) as passes:
         made = passes.look([image], variants)
     if made is None or passes.trace is None:
@@ -45,4 +49,6 @@ def pass_cost(
         where, base, share = found.get(i, ("the start", None, 1.0))
         rows.append((one.name, where, names.get(base, "-") if base is not None else "-", share))
     total = sum(share for *_, share in rows) + len(made.parts)
-    return PassCost(rows, total / (len(variants) + 1), len(made.parts), passes.notes)
+    share = total / (len(variants) + 1)
+    decoding = timed_pass(adapter, [image]).share_of_decoding(share)
+    return PassCost(rows, share, len(made.parts), passes.notes, decoding=decoding)

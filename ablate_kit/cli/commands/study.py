@@ -121,6 +121,7 @@ def _say_plan(opened: "OpenStudy", whole: bool) -> None:
     """What would be cut how, on how many images, and what that takes."""
     from ablate_kit.reports.table import Table
     from ablate_kit.studies.budget_plan import affordable
+    from ablate_kit.sweeps.timed_pass import MUCH
 
     made = opened.outline
     fits = affordable(made, opened.budget, opened.images)
@@ -148,9 +149,11 @@ def _say_plan(opened: "OpenStudy", whole: bool) -> None:
     header = ("what", "parts", "heads", "removed", "mean", "zero", "at most", "fit")
     title = (
         f"{counted(count, 'cut')} on {opened.images:,} of {counted(made.total, 'image')}; budget "
-        f"{opened.budget}; {made.seconds * 1000:.0f} ms for an image"
+        f"{opened.budget}; {(made.time.forward + made.time.decoding) * 1000:.0f} ms for an image"
     )
     say_lines(Table(title, header, tuple(rows), ("what",)).text())
+    if made.decoding >= MUCH:
+        say(f"decoding takes {made.decoding:.0%} of a cut's time; replay saves none of it")
     if len(fits) < len(made.candidates):
         say("inside of parts that are found free nothing is cut, which makes room for the rest")
     if whole:

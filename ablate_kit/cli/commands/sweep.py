@@ -301,6 +301,7 @@ def _say_plan(opened: "OpenSweep", memory: float) -> None:
 
 def _say_cost(cost: "PassCost", variants: int, images: int) -> None:
     from ablate_kit.reports.table import Table
+    from ablate_kit.sweeps.timed_pass import MUCH
 
     warn(cost.notes)
     if not cost.rows:
@@ -314,6 +315,8 @@ def _say_cost(cost: "PassCost", variants: int, images: int) -> None:
             f"{counted(cost.parts, 'part')}; forward passes cost {cost.share:.1%} of running all "
             "in full, after the first batch"
         )
+        if cost.decoding >= MUCH:
+            say(f"decoding takes {cost.decoding:.0%} of a variant's time; replay saves none of it")
     for rounds, tries in cost.searches:
         say(
             f"a greedy search comes on top: {counted(rounds, 'round')}, {counted(tries, 'variant')}"

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ablate_kit.models.detect import device_of
+from ablate_kit.models.device import clock_on
 from ablate_kit.sweeps.execution.first_use import FirstUseTracer
 from ablate_kit.sweeps.execution.identities import CallId, Identities, Key
 from ablate_kit.sweeps.execution.recorded_output import PLAIN, CachedOutput, Outputs
@@ -83,15 +84,7 @@ class Replay:
 
         A GPU is waited for before and after each call, so that the time is that of the call.
         """
-        device = device_of(self.module)
-        if device.type != "cuda":
-            return self.record(run, keep=())
-
-        def clock() -> float:
-            torch.cuda.synchronize(device)
-            return perf_counter()
-
-        return self.record(run, keep=(), clock=clock)
+        return self.record(run, keep=(), clock=clock_on(device_of(self.module)))
 
     def record(
         self,

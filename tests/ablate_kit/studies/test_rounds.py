@@ -15,6 +15,7 @@ from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.studies.pace import EACH, FORWARD, Load, Pace
 from ablate_kit.studies.rounds import MadeCuts, Study
 from ablate_kit.studies.spending import Spending
+from ablate_kit.sweeps.timed_pass import PassTime
 from ablate_kit.sweeps.variant import Variant
 
 IMAGES = 100
@@ -73,7 +74,7 @@ def model(parts: Sequence[tuple[str, int, float]]) -> Outline:
         cut = Cut(name, "removed", name, {"kind": "component", "pattern": [name]})
         cut = cut if "head" not in name else Cut(name[:-1], "removed", name, cut.line, 0)
         found.append(Candidate(cut, "layer", 64, depth, above[-1] if above else None, share))
-    return Outline(tuple(found), PASS, 1000)
+    return Outline(tuple(found), PassTime(PASS, 0.0), 1000)
 
 
 #: A backbone, dear to cut, and a decoder of 12 layers of 8 heads.
