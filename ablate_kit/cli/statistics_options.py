@@ -16,7 +16,8 @@ _PANEL = "Statistics"
 Margin = Annotated[
     float | None,
     typer.Option(
-        help="Change of AP below which a part counts as free; 0.01 by default.",
+        help="Change of AP below which a part counts as free; by default as in the run or recipe, "
+        "else 0.01.",
         min=0,
         max=1,
         rich_help_panel=_PANEL,
@@ -27,26 +28,8 @@ Adjusted = Annotated[
     typer.Option(
         "--adjust",
         help="How stars and verdicts of several variants are adjusted: family (any false one in at "
-        "most 5 % of runs; default), or fdr (on average at most 5 % of them false), for exploring.",
-        rich_help_panel=_PANEL,
-    ),
-]
-RunMargin = Annotated[
-    float | None,
-    typer.Option(
-        "--margin",
-        help="Change of AP below which a part counts as free; by default as in the run (0.01 "
-        "without one).",
-        min=0,
-        max=1,
-        rich_help_panel=_PANEL,
-    ),
-]
-RunAdjusted = Annotated[
-    str | None,
-    typer.Option(
-        "--adjust",
-        help="How stars and verdicts are adjusted, family or fdr; by default as in the run.",
+        "most 5 % of runs), or fdr (on average at most 5 % of them false), for exploring; by "
+        "default as in the run or recipe, else family.",
         rich_help_panel=_PANEL,
     ),
 ]

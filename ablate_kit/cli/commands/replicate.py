@@ -11,7 +11,7 @@ from ablate_kit.cli.common_options import Device
 from ablate_kit.cli.early import check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import resumable, say, say_lines, this_command, warn, watched
-from ablate_kit.cli.statistics_options import RunAdjusted, RunMargin, Top, statistics
+from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
 
@@ -30,8 +30,8 @@ def replicate(
     *,
     model: ModelOptions,
     device: Device = "cpu",
-    margin: RunMargin = None,
-    adjust: RunAdjusted = None,
+    margin: Margin = None,
+    adjust: Adjusted = None,
     top: Top = None,
     output: Annotated[
         Path | None,

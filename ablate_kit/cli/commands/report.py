@@ -7,7 +7,7 @@ import typer
 
 from ablate_kit.cli.early import check_run
 from ablate_kit.cli.output import hear, say, say_lines, say_where, warn
-from ablate_kit.cli.statistics_options import RunAdjusted, RunMargin, Top, statistics
+from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
 
 
 def report(
@@ -15,8 +15,8 @@ def report(
     examples: Annotated[
         int, typer.Option(help="Photographs to show; 0 for none.", min=0, max=6)
     ] = 6,
-    margin: RunMargin = None,
-    adjust: RunAdjusted = None,
+    margin: Margin = None,
+    adjust: Adjusted = None,
     top: Top = None,
 ) -> None:
     """Write the report of a sweep from its ledger and detections; nothing is run."""

@@ -13,7 +13,7 @@ from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_files, check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import print_json, say, say_lines, warn, watched
-from ablate_kit.cli.statistics_options import RunMargin
+from ablate_kit.cli.statistics_options import Margin
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
 from detector.errors import check_can_write
@@ -108,7 +108,7 @@ def shrink(
     *,
     parts: PartsOptions,
     data: DataOptions,
-    margin: RunMargin = None,
+    margin: Margin = None,
     latency: Annotated[
         bool, typer.Option("--latency", help="Also measure latency and memory, in half a minute.")
     ] = False,
