@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate_kit import text as safe
-from ablate_kit.gradients.advice import advise
+from ablate_kit.gradients.advice.advise import advise
 from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ablate_kit.gradients.advice import Advice, few
+from ablate_kit.gradients.advice.advice import Advice
+from ablate_kit.gradients.advice.words import few
 from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import (
     CRITICAL,

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ablate_kit.errors import UserError
-from ablate_kit.gradients.advice import Advice, advise
+from ablate_kit.gradients.advice.advice import Advice
+from ablate_kit.gradients.advice.advise import advise
 from ablate_kit.gradients.attribution import Attribution, attribute
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ablate_kit.gradients.advice import advise
+from ablate_kit.gradients.advice.advise import advise
 from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
