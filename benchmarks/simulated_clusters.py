@@ -5,52 +5,87 @@
 A metric is a mean over images, which come in clusters, such as the frames of videos: what a cluster
 says of a change is normal, all of its images alike. Sizes are log-normal, of a deviation from 0
 (all equal) to 1.5 (of 8 clusters, the largest holds half of all images). Then clusters say more the
-larger they are, by half a standard deviation for each factor of e. Degrees of freedom are counted
-as those of AP and as those of F1 and GIoU are.
+larger they are, by half a standard deviation for each factor of e. Last, one or two clusters hold
+as many images as all others together; and what clusters say has heavy tails (Student's t with 3
+degrees of freedom), or is nothing at all for three of four clusters. Degrees of freedom are counted
+as those of AP and as those of F1 and GIoU are; beside them, of AP, clusters - 1.
 """
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 
-from ablate_kit.metrics.uncertainty.bootstrap import Sampled, draws, left_out
+from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled, draws, left_out
 from ablate_kit.metrics.uncertainty.chance import paired_test
+from ablate_kit.metrics.uncertainty.dependent_images import freedom
 
 CLUSTERS, DEVIATIONS, RESAMPLES, TYPICAL = (5, 8, 15, 30), (0.0, 0.5, 1.0, 1.5), 400, 20
+SAID: dict[str, Callable[[np.random.Generator, int], Floats]] = {
+    "normal": lambda rng, count: rng.normal(0, 1, count),
+    "heavy tails": lambda rng, count: rng.standard_t(3, count),
+    "three of four nothing": lambda rng, count: (
+        rng.normal(0, 1, count) * (rng.random(count) < 0.25)
+    ),
+}
 
 
-def holds(clusters: int, deviation: float, slope: float, studies: int) -> tuple[float, float]:
-    """The share of studies whose interval holds the truth, if it is that of AP, and of F1."""
-    rng = np.random.default_rng([1, clusters, int(10 * deviation), int(10 * slope)])
+def log_normal(rng: np.random.Generator, clusters: int, deviation: float) -> Floats:
+    return np.maximum(1, np.round(TYPICAL * np.exp(rng.normal(0, deviation, clusters))))
+
+
+def dominated(_: np.random.Generator, clusters: int, few: float) -> Floats:
+    size = np.full(clusters, float(TYPICAL))
+    size[: int(few)] *= (clusters - few) / few
+    return np.round(size)
+
+
+def holds(
+    sizes: Callable[[np.random.Generator, int, float], Floats],
+    clusters: int,
+    unequal: float,
+    slope: float,
+    said: str,
+    studies: int,
+) -> str:
+    """The share of studies whose interval holds the truth: that of AP, of F1, and with as many
+    degrees of freedom as there are clusters, less one."""
+    rng = np.random.default_rng([1, clusters, int(10 * unequal), int(10 * slope), len(said)])
     drawn = draws(clusters, RESAMPLES, 1)[:, 1:].astype(float)
     rest = left_out(clusters, clusters, 1).astype(float)
-    true, held = (
-        slope * deviation**2,
-        np.zeros(2),
-    )  # E[size log size] / E[size] of a log-normal size
+    true = slope * unequal**2  # E[size log size] / E[size] of a log-normal size
+    held = np.zeros(3)
     for _ in range(studies):
-        size = np.maximum(1, np.round(TYPICAL * np.exp(rng.normal(0, deviation, clusters))))
-        said = rng.normal(0, 1, clusters) + slope * np.log(size / TYPICAL)
-        value = float((size * said).sum() / size.sum())
-        resampled, left = ((size * said) @ one / (size @ one) for one in (drawn, rest))
-        for i, ratio in enumerate((False, True)):
-            test = paired_test(Sampled(value, resampled, left, clusters, ratio))
-            assert test is not None
-            low, high = test.interval()
+        size = sizes(rng, clusters, unequal)
+        value = SAID[said](rng, clusters) + slope * np.log(size / TYPICAL)
+        told = float((size * value).sum() / size.sum())
+        resampled, left = ((size * value) @ one / (size @ one) for one in (drawn, rest))
+        own = freedom(size.astype(np.int64))
+        for i, (ratio, count) in enumerate(((False, own), (True, own), (False, clusters - 1.0))):
+            test = paired_test(Sampled(told, resampled, left, clusters, ratio, freedom=count))
+            low, high = test.interval() if test else (-np.inf, np.inf)
             held[i] += low <= true <= high
-    ap, f1 = held / studies
-    return float(ap), float(f1)
+    ap, f1, before = held / studies
+    return f"{ap:.1%}, {f1:.1%} ({before:.1%})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=1500)
     studies = parser.parse_args().studies
+    print(f"AP, F1 (AP with clusters - 1); standard error of 95 %: {(0.0475 / studies) ** 0.5:.1%}")
     for slope, what in ((0.0, "sizes say nothing"), (0.5, "larger clusters say more")):
         for clusters in CLUSTERS:
-            found = {one: holds(clusters, one, slope, studies) for one in DEVIATIONS}
-            told = [f"{one}: {ap:.1%}, {f1:.1%}" for one, (ap, f1) in found.items()]
-            print(f"{what}, {clusters} clusters, by the deviation of their sizes, of AP and F1: "
+            told = [
+                f"{one}: {holds(log_normal, clusters, one, slope, 'normal', studies)}"
+                for one in DEVIATIONS
+            ]
+            print(f"{what}, {clusters} clusters, by the deviation of their sizes: "
+                  f"{'; '.join(told)}", flush=True)  # fmt: skip
+    for said in SAID:
+        for clusters in CLUSTERS:
+            told = [f"{few}: {holds(dominated, clusters, few, 0, said, studies)}" for few in (1, 2)]
+            print(f"half of all images in a few of {clusters} clusters, {said}: "
                   f"{'; '.join(told)}", flush=True)  # fmt: skip
 
 

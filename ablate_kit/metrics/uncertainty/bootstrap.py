@@ -21,7 +21,7 @@ from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.fidelity import MEASURES, counts
 from ablate_kit.metrics.matching import Outcome, hungarian_pairs
-from ablate_kit.metrics.uncertainty.dependent_images import families
+from ablate_kit.metrics.uncertainty.dependent_images import families, freedom
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.resampled_ap import ResampledPrecision, counted
 
@@ -45,6 +45,7 @@ class Sampled:
             is that of one; clusters of images where the ground truth has them.
         ratio: whether it is a quotient of sums over images; else it is a mean over classes.
         drawn: how many there are, where not all of them tell.
+        freedom: degrees of freedom, where clusters of several sizes leave fewer than images - 1.
     """
 
     value: float
@@ -53,6 +54,7 @@ class Sampled:
     images: int
     ratio: bool
     drawn: int | None = None
+    freedom: float | None = None
 
     @property
     def all_images(self) -> int:
@@ -99,8 +101,9 @@ class Bootstrap:
         self.weights = drawn if truth.clusters is None else drawn[self._unit]
         self._precision = ResampledPrecision(truth, self.weights, sets)
         self.classes = self._precision.classes  # those with objects, as samples are
-        shown = np.unique(self._unit[truth.image[~truth.ignore]])
-        self._showing = len(shown)  # an object; of others AP sees false positives alone
+        # How many images each holds; and of an object, without which AP sees false positives alone.
+        self._sizes = np.bincount(self._unit)
+        self._showing = self._images_of(np.unique(truth.image[~truth.ignore]))
         self._support = self._sums(_per_image(images, truth.image[~truth.ignore]))[0]
 
     def samples(
@@ -131,8 +134,8 @@ class Bootstrap:
         overall = {
             "AP": self._sampled(ap, self._showing),
             "AP50": self._sampled(ap50, self._showing),
-            "f1_calibrated": self._sampled(f1, self._units, ratio=True),
-            "giou_penalized": self._sampled(giou, self._units, ratio=True),
+            "f1_calibrated": self._sampled(f1, self._sizes, ratio=True),
+            "giou_penalized": self._sampled(giou, self._sizes, ratio=True),
         }
         if self._truth.own_score is not None:
             overall |= self._fidelity(detections)
@@ -153,19 +156,35 @@ class Bootstrap:
                 rows.append(ap)
         return mean.value(), mean50.value()
 
-    def _sampled(self, values: Floats, images: int, *, ratio: bool = False) -> Sampled:
+    def _sampled(
+        self, values: Floats, sizes: NDArray[np.integer], *, ratio: bool = False
+    ) -> Sampled:
+        """``sizes``: of the clusters that tell of it, images that do."""
         end = 1 + self._resamples
-        value = float(values[0])
-        return Sampled(value, values[1:end], values[end:], images, ratio, self._units)
+        return Sampled(
+            value=float(values[0]),
+            resampled=values[1:end],
+            left_out=values[end:],
+            images=len(sizes),
+            ratio=ratio,
+            drawn=self._units,
+            freedom=freedom(sizes),
+        )
 
-    def _images_of_classes(self) -> list[int]:
-        """How many images (or clusters) show an object of each class that has any."""
+    def _images_of(self, images: NDArray[np.integer]) -> NDArray[np.int64]:
+        """How many of these images each cluster that has any of them holds."""
+        found = np.bincount(self._unit[images])
+        return found[found > 0]
+
+    def _images_of_classes(self) -> list[NDArray[np.int64]]:
+        """The images that show an object of each class that has any, in their order."""
         real = ~self._truth.ignore
-        count = self._units
-        unit = self._unit[self._truth.image[real]]
-        cells = self._truth.labels[real].astype(np.int64) * count + unit
-        _, images = np.unique(np.unique(cells) // count, return_counts=True)
-        return [int(one) for one in images]  # of the classes in their order
+        count = len(self._unit)
+        cells = np.unique(
+            self._truth.labels[real].astype(np.int64) * count + self._truth.image[real]
+        )
+        starts = np.flatnonzero(np.diff(cells // count, prepend=-1))
+        return [self._images_of(one % count) for one in np.split(cells, starts)[1:]]
 
     def _fidelity(self, detections: Detections) -> dict[str, Sampled]:
         of_images = counts(self._truth, detections)
@@ -173,7 +192,7 @@ class Bootstrap:
         for one in MEASURES:
             part, whole = self._sums(getattr(of_images, one.part), getattr(of_images, one.whole))
             ratio = _ratio(part, whole, whole)
-            found[one.key] = self._sampled(ratio, self._units, ratio=True)
+            found[one.key] = self._sampled(ratio, self._sizes, ratio=True)
         return found
 
     def _sums(self, *of_images: Floats) -> Floats:

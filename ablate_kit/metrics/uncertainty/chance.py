@@ -8,8 +8,11 @@ simulation (``benchmarks/interval_coverage.py``):
   (k - 1) / k of the variance. The jackknife's, leaving out one image at a time, is too large, by
   k / (k - 1) and more. A geometric mean of the two, three parts to two, is neither.
 * *Degrees of freedom.* Images - 1, of AP those that show an object: where 5 of 200 do, a p below
-  0.002 would come up six times as often. For quotients of sums over images fewer where few images
-  make most of the change: Satterthwaite's, 2 n / (kurtosis - 1) of the jackknife's values.
+  0.002 would come up six times as often. Of clusters fewer where a few hold most of the images
+  (``dependent_images.freedom``): with clusters - 1 up to 22 % of intervals missed the truth where
+  the largest change most (``benchmarks/simulated_clusters.py``). For quotients of sums over images
+  fewer where few images make most of the change: Satterthwaite's, 2 n / (kurtosis - 1) of the
+  jackknife's values.
 * *Skewness.* Where a few images lose much and the others gain a little, a study that misses those
   sees a gain and a small error. A change of this skewness is carried by so many images as a count
   with it (Poisson's) has on average, 1 / skewness^2; how many more these might have been is told by
@@ -145,7 +148,7 @@ def paired_test(difference: Sampled) -> PairedTest | None:
     value = difference.value
     if error < _ROUNDING:  # and so may be the change: nothing at all, in sums of another order
         error, value = 0.0, 0.0 if abs(value) < _ROUNDING else value
-    freedom = images - 1.0
+    freedom = images - 1.0 if difference.freedom is None else difference.freedom
     if not error and value and alike(freedom) >= 1 - LEVEL:
         return None
     if difference.ratio and total:

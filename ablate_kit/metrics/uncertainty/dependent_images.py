@@ -22,3 +22,20 @@ def families(truth: GroundTruth) -> NDArray[np.int64]:
     found = np.empty(len(group), dtype=np.int64)
     found[by_rank] = number[inverse]
     return found
+
+
+def freedom(sizes: NDArray[np.integer]) -> float:
+    """Degrees of freedom of the variance of a mean over clusters of so many images.
+
+    Clusters - 1 of equal ones, fewer where a few hold most of the images: Satterthwaite's, of the
+    cluster-robust variance where what clusters say is independent and of one variance (Bell and
+    McCaffrey 2002). That variance is a quadratic form Q of them; these are tr(Q)^2 / tr(Q^2).
+    """
+    if not len(sizes) or sizes.min() == sizes.max():
+        return len(sizes) - 1.0
+    share = sizes / sizes.sum()
+    two, three, four, five = (float((share**power).sum()) for power in (2, 3, 4, 5))
+    trace = two - 2 * three + two**2
+    of_square = four * (1 + 2 * two) - 4 * five
+    of_square += two**4 + 2 * four * two - 4 * two**2 * three + 2 * three**2
+    return max(1.0, trace**2 / of_square)

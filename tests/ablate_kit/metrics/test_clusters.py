@@ -16,6 +16,7 @@ from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.pattern_groups import groups_found
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
 from ablate_kit.metrics.uncertainty.chance import paired_test
+from ablate_kit.metrics.uncertainty.dependent_images import freedom
 from tests.ablate_kit.made_up import truth_of
 
 FILES = ["videos/a_001.jpg", "videos/a_002.jpg", "videos/b_001.jpg", "videos/c.d_7.jpg"]
@@ -88,6 +89,45 @@ def test_clusters_of_one_image_each_change_nothing() -> None:
     named = Bootstrap(truth, 20).samples(one, 0.4)
     for key in KEYS:
         assert (named.overall[key].resampled == alone.overall[key].resampled).all()
+
+
+def test_degrees_of_freedom_are_those_of_the_variance_over_unequal_clusters() -> None:
+    """By the quadratic form itself: squared distances to the weighted mean, by squared weights."""
+    for sizes in ([3, 3, 3], [9, 1], [100, 1, 1, 1], [3, 4, 5, 100, 7], [580] + [20] * 29):
+        share = np.array(sizes) / sum(sizes)
+        apart = np.eye(len(sizes)) - share  # what each says, less the mean of all
+        form = apart.T @ np.diag(share**2) @ apart
+        expected = np.trace(form) ** 2 / np.trace(form @ form)
+        assert freedom(np.array(sizes)) == pytest.approx(expected)
+    assert freedom(np.full(30, 7)) == 29
+
+
+def test_a_cluster_that_holds_most_images_leaves_few_degrees_of_freedom() -> None:
+    truth, one, other = study(12, 3)
+    groups = np.tile(np.minimum(np.arange(12), 3), 3)  # three of 3 images each, and one of 27
+    bootstrap = Bootstrap(replace(truth, clusters=groups), 50)
+    first, second = (bootstrap.samples(found, 0.4) for found in (one, other))
+    pairs = [(first.overall[key], second.overall[key]) for key in KEYS]
+    pairs += zip(first.ap_per_class, second.ap_per_class, strict=True)
+    for before, after in pairs:
+        test = paired_test(after - before)
+        assert test is not None
+        assert test.freedom < 2
+
+
+def test_a_class_counts_the_images_of_a_cluster_that_show_it() -> None:
+    """Clusters of 4, 2 and 2 images; the second class is on 4 of the first, 1 of the second."""
+    image = np.repeat(np.arange(8), [2] * 5 + [1] * 3)
+    boxes = np.tile([[10.0, 10.0, 40.0, 40.0]], (13, 1))
+    labels = np.array([0, 1] * 5 + [0] * 3)
+    groups = np.repeat([0, 1, 2], [4, 2, 2])
+    truth = truth_of(image, boxes, labels, images=8, classes="ab", side=300, clusters=groups)
+    found = Detections(image, boxes, np.full(13, 0.9), labels)
+    samples = Bootstrap(truth, 10).samples(found, 0.4)
+    assert [one.images for one in samples.ap_per_class] == [3, 2]
+    both = [freedom(np.array(sizes)) for sizes in ([4, 2, 2], [4, 1])]
+    assert [one.freedom for one in samples.ap_per_class] == pytest.approx(both)
+    assert samples.overall["AP"].freedom == pytest.approx(both[0])
 
 
 def test_a_ground_truth_keeps_its_clusters() -> None:
