@@ -16,7 +16,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Sampled
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.replicates import Replicated, replicated
-from ablate_kit.metrics.uncertainty.significance import within
+from ablate_kit.metrics.uncertainty.significance import most_of, within
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.ledger import Ledger
@@ -95,7 +95,12 @@ def replication(
     for key in KEYS:
         changes = [[one.changes[i][key] for one in compared] for i in range(len(shared))]
         found_of = [_differences(i, key, compared) for i in range(len(shared))]
-        rows[key] = [within(one, key) for one in replicated(changes, found_of)]
+        most = max(
+            most_of(one.baseline, one.baseline.overall[key])
+            for one in compared
+            if one.baseline is not None
+        )
+        rows[key] = [within(one, key, most=most) for one in replicated(changes, found_of)]
     every = dict.fromkeys(key for cuts in by_name for key in cuts)
     return Replication(
         names,

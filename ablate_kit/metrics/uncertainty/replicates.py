@@ -25,7 +25,12 @@ from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import average
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.two_chances import TwoChances
-from ablate_kit.metrics.uncertainty.verdict import Outcome, against_margin
+from ablate_kit.metrics.uncertainty.verdict import (
+    Outcome,
+    against_margin,
+    free_takes,
+    images_that_tell,
+)
 
 FEWEST = 3  # checkpoints that an interval over checkpoints takes
 _SMALL = 1e-9  # of the largest variance in any direction: below, there is none in that one
@@ -45,6 +50,8 @@ class Replicated:
         outcome: the verdict that all of them have, where it holds of all after adjustment over the
             cuts; ``differ`` where they have several and their changes differ significantly; else
             ``undecided``. None without verdicts.
+        of_like: the verdict of that interval, on checkpoints like these: of this cut alone, not
+            adjusted for others. None without it, and where a checkpoint has no verdict.
     """
 
     changes: tuple[Change, ...]
@@ -54,6 +61,7 @@ class Replicated:
     deviation: float | None
     p_differ: float | None
     outcome: Outcome | Literal["differ"] | None = None
+    of_like: Outcome | None = None
 
     @property
     def differs(self) -> bool:
@@ -86,18 +94,37 @@ def _replicated(
         outcome = _outcome(changes, differ=False, holds=False)
         return Replicated(changes, None, None, None, None, None, outcome)
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
-    low, high = _interval(drawn, deviation)
     differ = p_differ is not None and p_differ < 1 - LEVEL
     outcome = _outcome(changes, differ=differ, holds=holds)
-    return Replicated(changes, mean, low, high, deviation, p_differ, outcome)
+    test = _test(drawn, deviation)
+    low, high = test.ends() if test else (None, None)
+    of_like = _of_like(changes, test) if test else None
+    return Replicated(changes, mean, low, high, deviation, p_differ, outcome, of_like)
 
 
-def _interval(drawn: Sequence[Sampled], deviation: float) -> tuple[float | None, float | None]:
+def _test(drawn: Sequence[Sampled], deviation: float) -> TwoChances | None:
+    """Of the mean, over checkpoints and images."""
     count = len(drawn)
     images = paired_test(average(drawn))
     if count < FEWEST or images is None:
-        return None, None
-    return TwoChances(images, deviation / count**0.5, count - 1).ends()
+        return None
+    return TwoChances(images, deviation / count**0.5, count - 1)
+
+
+def _of_like(changes: Sequence[Change], test: TwoChances) -> Outcome | None:
+    """What the interval of the mean says against the margin; free takes as many images that show an
+    object as it does of one checkpoint."""
+    low, high = test.ends()
+    margins = [one.verdict.margin for one in changes if one.verdict is not None]
+    if len(margins) < len(changes) or low is None or high is None:
+        return None
+    margin = margins[0]
+    if high < -margin:
+        return "costs"
+    if low > margin:
+        return "gains"
+    enough = images_that_tell(test.images) >= free_takes(margin)
+    return "free" if enough and -margin < low and high < margin else "undecided"
 
 
 def _p_differ(drawn: Sequence[Sampled]) -> float | None:

@@ -121,7 +121,7 @@ def changes(
         judged = margin if metric == "AP" and not untold(before.value, margin) else None
         rows = _changes(after, [one - before for one in after], asked, adjust, judged)
         for one, row in zip(found, rows, strict=True):
-            one[metric] = within(row, metric, most=_most(baseline, before))
+            one[metric] = within(row, metric, most=most_of(baseline, before))
     return found
 
 
@@ -130,7 +130,7 @@ def class_changes(baseline: Samples, variant: Samples, adjust: Adjust = "family"
     after = variant.ap_per_class
     pairs = zip(after, baseline.ap_per_class, strict=True)
     rows = _changes(after, [one - before for one, before in pairs], [True] * len(after), adjust)
-    most = [_most(baseline, before) for before in baseline.ap_per_class]
+    most = [most_of(baseline, before) for before in baseline.ap_per_class]
     return [within(row, "AP", most=one) for row, one in zip(rows, most, strict=True)]
 
 
@@ -157,8 +157,9 @@ def interactions(
                 rest = rest - (part.overall[metric] - before)
             beyond.append(rest)
         rows = _changes(after, beyond, [True] * len(after), adjust)
-        for one, row in zip(found, rows, strict=True):
-            one[metric] = row
+        most = most_of(baseline, before)
+        for one, row, parts in zip(found, rows, members, strict=True):
+            one[metric] = within(row, metric, most=most, beyond=len(parts))
     return found
 
 
@@ -205,19 +206,32 @@ def change_of(
     )
 
 
-def within(row: Row, metric: str, *, most: float = np.inf) -> Row:
+def within(row: Row, metric: str, *, most: float = np.inf, beyond: int = 0) -> Row:
     """A change with its interval, of any kind, without the ends that no change of the metric can
-    have: Student's t of a class on few images, or of few draws, has such. ``most``: no change is
-    larger."""
+    have: Student's t of a class on few images, or of few draws, has such.
+
+    Args:
+        most: no change is larger.
+        beyond: of how many changes the sum is taken off it (``interactions``).
+    """
     interval: Any = row
     if interval.low is None or interval.high is None:
         return row
     least, own = _ENDS.get(metric, (-np.inf, np.inf))
-    low, high = max(interval.low, least), min(interval.high, own, most)
+    own = min(own, most)
+    if beyond:
+        # The unmodified model's value is in each change: at one end of the metric, or anywhere.
+        anywhere = least < 0 < own
+        least, own = (
+            (-beyond * own, beyond * own)
+            if anywhere
+            else (least - beyond * own, own - beyond * least)
+        )
+    low, high = max(interval.low, least), min(interval.high, own)
     return cast("Row", replace(interval, low=low, high=high))
 
 
-def _most(baseline: Samples, before: Sampled) -> float:
+def most_of(baseline: Samples, before: Sampled) -> float:
     """The largest change: against its own boxes the unmodified model has all that there is."""
     whole = MEASURES[0].key in baseline.overall and before.value > 1 - 1e-9
     return 0.0 if whole else np.inf

@@ -8,7 +8,7 @@ import numpy as np
 from ablate_kit import text as safe
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
-from ablate_kit.metrics.uncertainty.verdict import free_takes, untold
+from ablate_kit.metrics.uncertainty.verdict import unseen, untold
 from ablate_kit.reports.answer import drawn_units, not_shown, noun
 from ablate_kit.sweeps.replication import Replication
 
@@ -84,25 +84,28 @@ def _apart(found: Replication, rows: Sequence[Row]) -> str:
 
 
 def _like_these(found: Replication, rows: Sequence[Row]) -> str:
-    if len(found.names) < FEWEST:
+    count = len(found.names)
+    if count < FEWEST:
         return "Two checkpoints tell next to nothing of a third one: give three or more."
-    margin = found.statistics.margin
-    below = [row for row in rows if row[1].high is not None and row[1].high < -margin]
-    unit, drawn = drawn_units(found.baselines[0].evaluation)
-    within = [
-        row
-        for row in rows
-        if drawn >= free_takes(margin)
-        and row[1].low is not None
-        and row[1].high is not None
-        and row[1].low > -margin
-        and row[1].high < margin
-    ]
+    of_it: dict[str | None, list[Row]] = {}
+    for row in rows:
+        of_it.setdefault(row[1].of_like, []).append(row)
+    if set(of_it) == {None}:
+        return ""
+    costs, gains, free = (of_it.get(one, []) for one in ("costs", "gains", "free"))
+    margin = f"{found.statistics.margin:g} AP"
+    unit, _ = drawn_units(found.baselines[0].evaluation)
+    parts = [f"{len(costs)} {_cost(len(costs))} more than {margin}"]
+    parts[0] += _named(found, costs, _interval)
+    if gains:
+        gain = "gains" if len(gains) == 1 else "gain"
+        parts.append(f"{len(gains)} {gain} more than {margin}{_named(found, gains, _interval)}")
+    named = _named(found, free, _interval, least=True)
+    parts.append(f"{len(free)} {'is' if len(free) == 1 else 'are'} free{named}")
     return (
         f"In checkpoints like these, by the 95 % interval over checkpoints and {unit} (of each cut "
-        f"alone, not adjusted for {len(rows)}), {len(below)} {_cost(len(below))} more than "
-        f"{margin:g} AP{_named(found, below, _interval)}; {len(within)} "
-        f"{'is' if len(within) == 1 else 'are'} free{_named(found, within, _interval, least=True)}."
+        f"alone, not adjusted for {len(rows)}), {'; '.join(parts)}. What happens in less than "
+        f"{unseen(count):.0%} of all checkpoints these {count} may not show."
     )
 
 
@@ -122,7 +125,10 @@ def _order(found: Replication) -> str:
     spread = f"{min(pairs):.2f}"
     if len(pairs) > 1:
         spread += f" to {max(pairs):.2f} between two of them"
-    return f"How alike they rank the cuts: Spearman's rank correlation of the changes is {spread}."
+    return (
+        "How alike they rank the cuts, on these images: Spearman's rank correlation of the changes "
+        f"is {spread}."
+    )
 
 
 def _by_number(cuts: Sequence[Result]) -> str:

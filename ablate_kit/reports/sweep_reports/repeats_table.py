@@ -9,7 +9,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples
 from ablate_kit.metrics.uncertainty.chance import LEVEL
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, combined
-from ablate_kit.metrics.uncertainty.significance import within
+from ablate_kit.metrics.uncertainty.significance import most_of, within
 from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import INTERVAL, Table, ends, number, stars
@@ -31,7 +31,7 @@ def repeats(results: Sequence[Result], baseline: Samples, samples: Sequence[Samp
     rows: list[Row] = []
     for label, drawn in _groups(variants, "repeat_of"):
         pairs = [(baseline, found) for found in drawn]
-        rows.append((label, results[0].name, _by_metric(pairs)))
+        rows.append((label, results[0].name, _by_metric(pairs, baseline)))
     for name, controls in _groups(variants, "control_of"):
         if name in by_name:
             pairs = [(found, by_name[name]) for found in controls]
@@ -95,8 +95,15 @@ def _groups(
     return ((value, members) for value, members in found.items() if len(members) > 1)
 
 
-def _by_metric(pairs: Sequence[tuple[Samples, Samples]]) -> dict[str, Combined]:
+def _by_metric(
+    pairs: Sequence[tuple[Samples, Samples]], baseline: Samples | None = None
+) -> dict[str, Combined]:
+    """``baseline``: the first of each pair, where that is the unmodified model."""
+
     def of(key: str) -> list[tuple[Sampled, Sampled]]:
         return [(before.overall[key], after.overall[key]) for before, after in pairs]
 
-    return {key: within(combined(of(key)), key) for key in KEYS}
+    def most(key: str) -> float:
+        return float("inf") if baseline is None else most_of(baseline, baseline.overall[key])
+
+    return {key: within(combined(of(key)), key, most=most(key)) for key in KEYS}

@@ -22,7 +22,8 @@ def test_free_is_said_with_what_few_images_may_not_show(
     images: int, free: int, shown: bool
 ) -> None:
     change = Change(0.5, 0.0, -0.002, 0.002, 0.001, 1.0, 1.0, None, Verdict("free", 0.01))
-    row = Replicated((change,) * 3, 0.0, -0.003, 0.003, 0.001, 1.0, "free")
+    like: Outcome = "free" if free else "undecided"
+    row = Replicated((change,) * 3, 0.0, -0.003, 0.003, 0.001, 1.0, "free", like)
     names = ["a", "b", "c"]
     found = Replication(
         names=names,
@@ -41,11 +42,29 @@ def test_free_is_said_with_what_few_images_may_not_show(
     assert not any(") (" in one for one in replication_sentences(named))
     assert any(f"; {free} {'is' if free == 1 else 'are'} free" in one for one in told[1:])
     assert any("over checkpoints and images (of" in one for one in told)
+    assert any("less than 63% of all checkpoints these 3 may not show." in one for one in told)
     found.baselines[0].evaluation.counts["clusters"] = 30
     assert any("over checkpoints and clusters (of" in one for one in replication_sentences(found))
     title = replication_table(found).title
     assert title.startswith(f"{images} images in 30 clusters; unmodified: AP ")
     assert "over checkpoints and clusters, of each cut alone" in title
+
+
+def test_of_a_checkpoint_that_finds_nothing_no_others_like_it_are_judged() -> None:
+    """Its cuts change nothing, and were said to be free in checkpoints like these."""
+    change = Change(0.0, 0.0, -0.002, 0.002, 0.001, 1.0, 1.0, None)
+    row = Replicated((change,) * 3, 0.0, -0.003, 0.003, 0.001, 1.0)
+    found = Replication(
+        names=["a", "b", "c"],
+        baselines=[result_of(one, images=300, ap=0.0) for one in "abc"],
+        cuts=[result_of("cut", images=300)],
+        rows={key: [row] for key in KEYS},
+        only_in_some=[],
+        statistics=Statistics(),
+    )
+    told = replication_sentences(found)
+    assert told[0].startswith("No verdict: a finds next to nothing")
+    assert not any("free" in one or "checkpoints like these" in one for one in told)
 
 
 def test_the_table_says_why_verdicts_that_agree_are_undecided_in_all() -> None:

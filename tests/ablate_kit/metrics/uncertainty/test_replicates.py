@@ -1,6 +1,7 @@
 """Several checkpoints on the same images: their mean's interval, and whether they differ."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,29 @@ def test_checkpoints_that_are_alike_have_the_images_interval_and_do_not_differ()
     assert (found.low, found.high) == pytest.approx(images.interval())
     assert found.p_differ == 1
     assert found.deviation == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("images", "at", "outcomes", "expected"),
+    [
+        (40, -0.1, ["costs"] * 3, "costs"),
+        (40, 0.1, ["gains"] * 3, "gains"),
+        (40, 0.0, ["free"] * 3, "free"),
+        (12, 0.0, ["undecided"] * 3, "undecided"),  # 12 of 40 images show an object
+        (40, 0.0, [None] * 3, None),  # a checkpoint that finds nothing bears no verdict
+        (40, -0.1, ["costs"] * 2, None),
+    ],
+)
+def test_other_checkpoints_are_judged_by_the_images_that_tell(
+    images: int, at: float, outcomes: list[Outcome | None], expected: Outcome | None
+) -> None:
+    """Of 40 images, 12 of which showed an object, a cut was said to be free in others like these,
+    and undecided in each of these."""
+    rng = np.random.default_rng(1)
+    given = [at + rng.normal(0, 0.003, IMAGES) for _ in outcomes]
+    drawn = [replace(sampled(one), images=images, drawn=IMAGES) for one in given]
+    (found,) = replicated([[change(one) for one in outcomes]], [drawn])
+    assert found.of_like == expected
 
 
 def test_two_checkpoints_have_no_interval() -> None:

@@ -16,7 +16,13 @@ from ablate_kit.metrics.uncertainty.bootstrap import Sampled, Samples, draws, le
 from ablate_kit.metrics.uncertainty.chance import PairedTest, paired_test
 from ablate_kit.metrics.uncertainty.multiplicity import holm, max_t
 from ablate_kit.metrics.uncertainty.raced import Levels
-from ablate_kit.metrics.uncertainty.significance import Change, changes, class_changes, moves_apart
+from ablate_kit.metrics.uncertainty.significance import (
+    Change,
+    changes,
+    class_changes,
+    interactions,
+    moves_apart,
+)
 
 drawn = cache(draws)
 
@@ -331,6 +337,34 @@ def test_without_labels_nothing_is_above_the_unmodified_model_and_no_share_beyon
     labelled = Samples({key: whole[key] for key in fallen}, ())
     (found,) = changes(labelled, [Samples({key: after[key] for key in fallen}, ())])
     assert any(one.high > 0 for one in found.values())
+
+
+def test_an_interaction_ends_where_the_metrics_do() -> None:
+    """Of a pair from -1 to 2 without labels, where no cut is better than the unmodified model."""
+    rng = np.random.default_rng(1)
+    three = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    own = {"AP": 1.0, "giou_penalized": 1.0, "matched_iou": 1.0, "lost_boxes": 0.0}
+    ends = {
+        "AP": (-1, 2), "giou_penalized": (-2, 4), "matched_iou": (-1, 2), "lost_boxes": (-2, 1)
+    }  # fmt: skip
+    baseline = Samples({key: mean_of(np.full(3, value)) for key, value in own.items()}, ())
+
+    def drawn() -> Samples:
+        return Samples({key: mean_of(three[rng.integers(3)]) for key in own}, ())
+
+    labelled = Samples({"AP": mean_of(three[0])}, ())
+    cut = False
+    for _ in range(20):
+        joint, pair = drawn(), [drawn(), drawn()]
+        (found,) = interactions(baseline, [joint], [pair])
+        for key, (least, most) in ends.items():
+            one = found[key]
+            if one.low is not None and one.high is not None:
+                assert least <= one.low <= one.change <= one.high <= most, key
+                cut = cut or one.low == least
+        ap = interactions(labelled, [joint], [pair])[0]["AP"]
+        assert ap.low is None or -2 <= ap.low <= ap.change <= ap.high <= 2
+    assert cut
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,20 @@ def test_rows_are_those_with_several_draws() -> None:
     assert float(row["error"]) == pytest.approx(expected.error, abs=0)
 
 
+def test_without_labels_no_mean_of_repeats_is_above_the_unmodified_model() -> None:
+    """Its interval over two draws reached above what is 1 by construction."""
+    rng = np.random.default_rng(2)
+    ones = Sampled(1.0, np.ones(20), np.ones(10), 10, ratio=False)
+    own = Samples({**dict.fromkeys(KEYS, ones), "matched_iou": ones}, ())
+    names = ("units 10, first", "units 10, second")
+    results = [result_of("unmodified"), *(result_of(n, factors=VARIANTS[n]) for n in names)]
+    ((_, _, found),) = repeats_table.repeats(results, own, [random_samples(rng) for _ in names])
+    assert all(one.high == 0 for one in found.values())
+    labelled = Samples(dict.fromkeys(KEYS, ones), ())
+    rows = repeats_table.repeats(results, labelled, [random_samples(rng) for _ in names])
+    assert any(one.high > 0 for one in rows[0][2].values())
+
+
 def test_without_draws_there_are_no_rows() -> None:
     results = [result_of("unmodified"), result_of("attn-head0")]
     samples = random_samples(np.random.default_rng(0))
