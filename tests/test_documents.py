@@ -183,6 +183,28 @@ def test_the_changelog_has_the_usual_sections(repository: Path) -> None:
         assert len(sections) == len(set(sections)), version[:20]
 
 
+def imports_of(repository: Path) -> dict[str, set[str]]:
+    """What each module of both packages imports, also within a function, or for types alone; of
+    the front door all take the version."""
+    modules = {
+        ".".join(path.relative_to(repository).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in ("ablate_kit", "detector")
+        for path in (repository / package).rglob("*.py")
+    }
+    found: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        named = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
+        named |= {
+            f"{node.module}.{one.name}"
+            for node in nodes
+            if isinstance(node, ast.ImportFrom)
+            for one in node.names
+        } - {"ablate_kit.__version__"}
+        found[module] = {one if one in modules else one.rpartition(".")[0] for one in named}
+    return found
+
+
 def test_imports_go_the_way_that_the_map_of_the_code_says(repository: Path) -> None:
     text = (repository / "docs/code-map.md").read_text()
     (said,) = re.findall(r"Imports go one way: (.*?);", text, re.S)
@@ -193,30 +215,22 @@ def test_imports_go_the_way_that_the_map_of_the_code_says(repository: Path) -> N
         *level_of,
         "compat",
     }
-    for path in kit.rglob("*.py"):
-        own = path.relative_to(kit).parts[0]
-        for room in re.findall(r"^ *(?:from|import) ablate_kit\.(\w+)", path.read_text(), re.M):
-            if own in level_of and room in level_of and room != own:
-                assert level_of[own] < level_of[room], f"{path} imports {room}"
+    leaves = {path.stem for path in kit.glob("[a-z]*.py")}
+    for module, imports in imports_of(repository).items():
+        package, own = f"{module}.".split(".")[:2]
+        for one in imports:
+            other, room = f"{one}.".split(".")[:2]
+            if other != "ablate_kit":
+                continue
+            assert package == "ablate_kit", f"{module} imports {one}"
+            if room in ("", own) or room in leaves or own in ("", "__main__", "compat"):
+                continue
+            assert own not in leaves, f"{module} imports {one}, and is a leaf"
+            assert level_of[own] < level_of.get(room, -1), f"{module} imports {one}"
 
 
 def test_no_file_imports_what_imports_it(repository: Path) -> None:
-    """Also not within a function, or for types alone; of the front door all take the version."""
-    modules = {
-        ".".join(path.relative_to(repository).with_suffix("").parts).removesuffix(".__init__"): path
-        for package in ("ablate_kit", "detector")
-        for path in (repository / package).rglob("*.py")
-    }
-    imports: dict[str, set[str]] = {}
-    for module, path in modules.items():
-        named = {
-            f"{node.module}.{one.name}"
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.ImportFrom)
-            for one in node.names
-        } - {"ablate_kit.__version__"}
-        imports[module] = {one if one in modules else one.rpartition(".")[0] for one in named}
-    TopologicalSorter(imports).prepare()  # raises where there is a circle
+    TopologicalSorter(imports_of(repository)).prepare()  # raises where there is a circle
 
 
 def test_the_map_of_the_code_names_what_is_there(repository: Path) -> None:
