@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
+from math import isfinite
 from typing import Any
 
 LONGEST = 300  # letters of an error
@@ -62,6 +63,11 @@ def error(text: str) -> str:
 def to_json(value: Any, indent: int | None = None) -> str:
     """As JSON that is a text file everywhere and has no line breaks but its own."""
     return json_safe(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def finite(value: float) -> float | None:
+    """For JSON, which has neither NaN nor infinity."""
+    return float(value) if isfinite(value) else None
 
 
 def json_safe(text: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ablate_kit.gradients.counters import NEVER, Floats
 from ablate_kit.gradients.monitor import Measured
+from ablate_kit.text import finite
 
 HEALTHY = "healthy"
 UNSEEN = "not_measured"  # no step of it was, so that nothing is known
@@ -131,8 +132,8 @@ def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorRe
     faint = np.flatnonzero((rows > 0) & (rows < measured.limits.faint * largest))
     if len(dead) == len(rows):  # a dead tensor, not one with dead rows
         dead = faint = np.empty(0, dtype=np.int64)
-    changes = {name: _number(values[i]) for name, values in measured.changes.items()}
-    mean = {name: _number(values[i]) for name, values in means.items()}
+    changes = {name: finite(values[i]) for name, values in measured.changes.items()}
+    mean = {name: finite(values[i]) for name, values in means.items()}
     nonzero = max(counters.nonzero[i], 1)
     facts = _Facts(measured, i, changes, mean, len(dead), len(faint), len(rows))
     flags = facts.flags()
@@ -159,7 +160,7 @@ def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorRe
         update_norm=mean["update"],
         update_ratio=mean["ratio"],
         learning_rate=float(counters.highest_rate[i]),
-        grad_norm_min=_number(counters.norm_min[i]),
+        grad_norm_min=finite(counters.norm_min[i]),
         grad_norm_max=float(counters.norm_max[i]) if counters.finite[i] else None,
         grad_max=float(counters.largest[i]),
         lost=mean["lost"],
@@ -279,10 +280,6 @@ class _Facts:
         if not self.measured.in_optimizer[i]:
             return f"{NO_GROUP} of the optimizer (gradient norm {self.mean['norm']:.1e})"
         return f"{NO_STEP} {c.steps} changed it by more than the limits"
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _step(value: float) -> int | None:

@@ -18,6 +18,7 @@ from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.lrp import optimal_lrp
 from ablate_kit.metrics.matching import Matches, greedy_matches, hungarian_pairs, published_pairs
+from ablate_kit.text import finite
 
 VERSION = 2  # of the metrics: raised when a number changes for the same detections
 
@@ -189,7 +190,7 @@ def evaluate(
     if ground_truth.own_score is not None:
         overall |= fidelity(ground_truth, detections)
     return Evaluation(
-        overall={key: _defined(value) for key, value in overall.items()},
+        overall={key: finite(value) for key, value in overall.items()},
         per_class=_by_class(ground_truth.classes, columns, matches.support),
         thresholds=Thresholds(
             float(fixed_threshold), used.whole, score_threshold is None, used.folds
@@ -235,13 +236,9 @@ def _by_class(
 ) -> dict[str, dict[str, Number]]:
     rows: dict[str, dict[str, Number]] = {}
     for index, name in enumerate(classes):
-        rows[name] = {key: _defined(float(values[index])) for key, values in columns.items()}
+        rows[name] = {key: finite(values[index]) for key, values in columns.items()}
         rows[name]["support"] = int(support[index])
     return rows
-
-
-def _defined(value: float) -> Number:
-    return None if math.isnan(value) else value
 
 
 def _numbers(values: Mapping[str, Any], needed: Sequence[str]) -> dict[str, Number]:

@@ -117,15 +117,11 @@ def as_json(diff: "Diff") -> dict[str, Any]:
         "same": len(diff.same),
         "values": {
             name: {
-                "max_abs": _finite(v.largest),
-                "relative_l2": _finite(v.relative),
-                "cosine": _finite(v.cosine),
+                "max_abs": safe.finite(v.largest),
+                "relative_l2": safe.finite(v.relative),
+                "cosine": safe.finite(v.cosine),
                 "share_changed": v.share,
             }
             for name, v in diff.values.items()
         },
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -6,6 +6,7 @@ from math import isnan, prod
 from typing import TYPE_CHECKING
 
 from ablate_kit.reports.table import Table, shape_text
+from ablate_kit.text import finite
 
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import TensorInfo
@@ -23,7 +24,7 @@ def tensor_json(name: str, info: "TensorInfo", stats: "Stats | None") -> dict[st
     if stats:
         numbers = {"mean": stats.mean, "std": stats.std, "min": stats.least, "max": stats.most}
         row |= {"zeros": stats.zeros, "nan": stats.nans, "inf": stats.infinities}
-        row |= {key: None if isnan(number) else number for key, number in numbers.items()}
+        row |= {key: finite(number) for key, number in numbers.items()}
     return row
 
 

@@ -1,6 +1,5 @@
 """A gradient diagnosis as files in one folder, which a run under way writes again and again."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -101,7 +100,7 @@ def to_dict(report: GradientReport) -> dict[str, Any]:
         "timeline": {
             "steps_per_span": timeline.length,
             "gradient_norms": {
-                name: [float(x) if math.isfinite(x) else None for x in column]
+                name: list(map(safe.finite, column))
                 for name, column in zip(measured.names, timeline.norms().T, strict=True)
             },
         },

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.figure import Figure
 
+from ablate_kit import text as safe
 from ablate_kit.ablations.factors import members_in
 from ablate_kit.metrics.headline import DRAWN, KEYS, Key
 from ablate_kit.metrics.result import Result
@@ -72,8 +73,8 @@ def joint_cuts(
         total, change = {}, {}
         for key in KEYS:
             before = baseline.overall[key].value
-            change[key] = _number(after.overall[key].value - before)
-            total[key] = _number(sum(part.overall[key].value - before for part in own))
+            change[key] = safe.finite(after.overall[key].value - before)
+            total[key] = safe.finite(sum(part.overall[key].value - before for part in own))
         found.append(Joint(one.name, names, total, change, row))
     return found
 
@@ -187,7 +188,3 @@ def figure(found: Sequence[Joint]) -> tuple[str, Figure] | None:
         "the other, above zero they need each other."
     )
     return caption, heat_map(matrix, names, names, "", numbers=False, label="interaction, AP")
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
