@@ -53,7 +53,10 @@ class ImageFiles:
     annotations: Annotations = None
     images: Annotated[
         Path | None,
-        typer.Option(help="Images of --annotations; alone: a folder of images without labels."),
+        typer.Option(
+            help="Images of --annotations, by default beside that file; alone: a folder of images "
+            "without labels."
+        ),
     ] = None
     voc: Devkit = None
     split: Split = None
@@ -73,6 +76,10 @@ class ImageFiles:
         ):
             if folder and not folder.is_dir():
                 raise no_folder(folder, expected)
+        if self.annotations and self.annotations.is_dir():
+            files = sorted(one.name for one in self.annotations.glob("*.json*"))
+            there = f"; name its file {first_few(files, 4)}" if files else ""
+            raise UserError(f"{self.annotations} is a folder, and annotations are a file{there}")
         if _is_small(self.annotations):
             from detector.data.formats.instances import read_document
 
@@ -156,6 +163,7 @@ def _one_set(options: ImageFiles) -> "OneSet":
     treated: dict[str, Any] = {"exif": options.exif or "ignore", "limit": options.limit}
     marked = treated | {"difficult": difficult or "ignore"}
     if annotations:
+        images = images or annotations.parent
         return CocoImages.model_construct(
             annotations=str(annotations), images=str(images), **marked
         )
@@ -174,6 +182,13 @@ def _one_set(options: ImageFiles) -> "OneSet":
     return ShapesImages(limit=options.limit)
 
 
+def _images_in(folder: Path) -> bool:
+    """Whether images lie in a folder, as those of Roboflow's exports lie beside annotations."""
+    from detector.data.image_files import SUFFIXES
+
+    return any(one.suffix.lower() in SUFFIXES for one in folder.iterdir())
+
+
 def _check_together(options: ImageFiles, difficult: str | None, shapes: bool) -> None:
     """Raises ``UserError`` for options that do not go together."""
     annotations, images, voc, yolo = options.annotations, options.images, options.voc, options.yolo
@@ -182,8 +197,8 @@ def _check_together(options: ImageFiles, difficult: str | None, shapes: bool) ->
             "give one data set: --annotations with --images, --voc with --split, --yolo, --shapes, "
             "or --images alone"
         )
-    if annotations and not images:
-        raise UserError("--annotations and --images go together")
+    if annotations and not images and not _images_in(annotations.parent):
+        raise UserError(f"--annotations and --images go together: no image is beside {annotations}")
     if options.split and not (voc or yolo):
         raise UserError("--split goes with --voc or --yolo")
     if voc and options.split is None:

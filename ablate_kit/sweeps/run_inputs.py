@@ -25,6 +25,10 @@ _OTHER = {
     "gpu_libraries": "other GPU libraries",
 }
 
+_FRAMEWORK = "framework"
+_PLACE = re.compile(
+    r"(?<=:)[^:]*[/\\]"
+)  # the folder of what a framework takes: python:FILE.py:NAME
 _DIGEST = re.compile(r"[0-9a-f]{40,}")
 
 
@@ -50,8 +54,14 @@ def inputs_in(path: Path) -> dict[str, Any]:
 
 
 def as_noted(before: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what the version that began a run did not note: the run goes on by its own keys."""
-    return {name: one for name, one in inputs.items() if name != LIBRARIES or name in before}
+    """``inputs`` as the run that they are compared with would have noted them, so that it goes on
+    by its own keys: without what its version did not note, and what runs the model where that lay
+    then. Whether it is the same code or configuration, its digest tells."""
+    found = {name: one for name, one in inputs.items() if name != LIBRARIES or name in before}
+    then, now = (one.get(_FRAMEWORK) for one in (before, inputs))
+    if then and now and _PLACE.sub("", str(then)) == _PLACE.sub("", str(now)):
+        found[_FRAMEWORK] = then
+    return found
 
 
 def refuse_changed(folder: Path, before: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:

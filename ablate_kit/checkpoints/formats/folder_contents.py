@@ -18,6 +18,7 @@ _STATE = re.compile(
     r"optimizer|scheduler|scaler|random_states|rng_state|training_args|_optim_states"
 )
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}\.\w+")
+_STEP = re.compile(r"checkpoint-(\d+)")
 _SHOWN = 4
 
 MERGE = "merge it into that model (merge_and_unload()), and save the whole (save_pretrained)"
@@ -60,7 +61,17 @@ def folder_words(folder: Path, files: Collection[str]) -> str:
     for name in sorted(files):
         if words := named_like(name):
             return f"it holds {_listed([name])}, {words}"
+    if folders := _folders_of_weights(folder):
+        return f"name one of its folders: {_listed(folders)}"
     return f"it holds {_listed(sorted(files))}" if files else "it holds no files"
+
+
+def _folders_of_weights(folder: Path) -> list[str]:
+    """Those in it that hold weights, as the checkpoints of transformers' Trainer do, the latest of
+    these first."""
+    files = [one for one in sorted(folder.glob("*/*")) if _WEIGHTS.fullmatch(one.name)]
+    names = dict.fromkeys(one.parent.name for one in files if not _STATE.search(one.name))
+    return sorted(names, key=lambda name: -int(step[1]) if (step := _STEP.fullmatch(name)) else 0)
 
 
 def _split_among_processes(folder: Path) -> str | None:

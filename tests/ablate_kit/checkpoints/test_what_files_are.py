@@ -39,6 +39,16 @@ from ablate_kit.checkpoints import CheckpointError, open_checkpoint
         (["saved_model.pb"], "it is a SavedModel of TensorFlow; of another"),
         (["config.json"], "it holds config.json$"),
         ([], "it holds no files$"),
+        (
+            [
+                *(f"checkpoint-{n}/model.safetensors" for n in (500, 1000)),
+                "best/pytorch_model.bin",
+                "logs/events.out",
+                "checkpoint-500/optimizer.pt",
+                "state/rng_state.pth",
+            ],
+            r"name one of its folders: checkpoint-1000, checkpoint-500, best$",
+        ),
     ],
 )
 def test_folders_say_what_they_hold(tmp_path: Path, files: list[str], words: str) -> None:

@@ -140,8 +140,13 @@ def test_a_place_where_nothing_can_be_written_is_told_first(
 def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path: Path) -> None:
     assert "give one data set" in refuse("eval", hybrid)
     assert "give one data set" in refuse("eval", hybrid, "--shapes", "--voc", tmp_path)
-    assert "--annotations and --images go together" in refuse(
-        "eval", hybrid, "--annotations", coco[0])  # fmt: skip
+    alone = tmp_path / "_annotations.coco.json"
+    alone.write_bytes(coco[0].read_bytes())
+    assert "--annotations and --images go together: no image is beside" in refuse(
+        "eval", hybrid, "--annotations", alone)  # fmt: skip
+    told = refuse("eval", hybrid, "--annotations", tmp_path)
+    assert "is a folder, and annotations are a file; name its file _annotations.coco.json" in told
+    alone.unlink()
     assert "--voc and --split go together" in refuse("eval", hybrid, "--voc", tmp_path)
     assert "expected VOC" in refuse("eval", hybrid, "--voc", tmp_path, "--split", "2007:test")
     for device in ("tpu9", "meta"):  # no device, and one without numbers

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.run_inputs import refuse_changed
+from ablate_kit.sweeps.run_inputs import as_noted, refuse_changed
 
 LOOKS = "looks at 30 images, for 8 variants; margin 0.01"
 
@@ -26,3 +26,22 @@ def test_what_differs_is_shown(
 ) -> None:
     with pytest.raises(UserError, match=told):
         refuse_changed(Path("run"), before, now)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "same"),
+    [
+        ("python:nets.py:build", "python:../code/nets.py:build", True),
+        ("python:/home/me/nets.py:build", "python:nets.py:build", True),
+        ("transformers:base", "transformers:runs/base", True),
+        ("python:nets.py:build", "python:nets.py:other", False),
+        ("python:nets.py:build", "python:code/own.py:build", False),
+        ("python:nets.build:make", "python:own.build:make", False),
+    ],
+)
+def test_code_goes_on_from_another_place(then: str, now: str, same: bool) -> None:
+    """A run is given from another folder; what is in the file, its digest says."""
+    before = {"framework": then, "configuration": "a"}
+    found = as_noted(before, {"framework": now, "configuration": "a"})
+    assert found["framework"] == (then if same else now)
+    assert as_noted({"threads": 1}, {"threads": 1}) == {"threads": 1}

@@ -106,13 +106,18 @@ def test_a_recipe_has_both_of_its_splits_checked(run: Run, voc: Path) -> None:
     assert json.loads(run("data", "check", recipe, "--limit", 1, "--json"))["problems"] == 0
 
 
+def test_images_beside_their_annotations_need_no_name(run: Run, coco: tuple[Path, Path]) -> None:
+    beside = run("data", "check", "--annotations", coco[0])
+    assert beside == run("data", "check", "--annotations", coco[0], "--images", coco[1])
+
+
 def test_mistakes_with_check(refuse: Run, voc: Path, tmp_path: Path) -> None:
     shapes = tmp_path / "shapes.yaml"
     shapes.write_text("model: {preset: tiny}\ndata: {kind: shapes}")
     assert "give one data set" in refuse("data", "check")
     assert "give one data set" in refuse("data", "check", shapes, "--voc", voc)
     assert "--voc and --split go together" in refuse("data", "check", "--voc", voc)
-    assert "--annotations and --images go together" in refuse("data", "check", "--annotations", voc)
+    assert "is a folder, and" in refuse("data", "check", "--annotations", voc)
     assert "names no annotations to check" in refuse("data", "check", "--images", voc)
     assert "built-in shapes, which have no files" in refuse("data", "check", shapes)
     assert "--set changes a recipe; give one" in refuse(
