@@ -3,8 +3,7 @@
 The usual formulation samples with ``grid_sample`` and multiplies by the weights afterwards, which
 keeps d channels of every sample. Here a sample is four weighted rows of ``value``, and
 ``embedding_bag`` sums weighted rows without keeping any. The gradient of ``value`` is the same sum
-with rows and bags exchanged, after one sort of the samples by pixel: no two additions meet, so
-both directions are deterministic.
+with rows and bags exchanged. Both directions are deterministic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,15 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from detector.network.ops.corners import Corners, Maps, Places
+from detector.network.ops.framed_maps import FramedMaps
 from detector.network.ops.grids import grid_sampled_sum
 from detector.network.ops.sampled_products import products_at
+from detector.network.ops.scattered_rows import scattered_rows
 
 Implementation = Literal["bags", "grid"]
 
 # Samples computed at once, of one image or more; each needs about a hundred bytes. On the CPU
 # temporaries near the cache's size are fastest, a GPU wants few, large kernels.
-SAMPLES_CPU = 1 << 17
+SAMPLES_CPU = 1 << 15
 SAMPLES_GPU = 1 << 23
 # Channels of an image's samples that may be kept for the backward pass, on a GPU: 256 MiB. Of one
 # image, so that the batch does not decide.
@@ -63,20 +63,13 @@ def bilinear_sum(
         x, y = places
         return grid_sampled_sum(value, shapes, x, y, weight)
     dtype = torch.promote_types(torch.promote_types(value.dtype, places.dtype), torch.float32)
-    maps, map_shapes = _at_least_two_wide(value.to(dtype), shapes)
-    places, weight = places.to(dtype).flatten(4), weight.to(dtype).flatten(3)
-    # Where a map is read more than once, a group's pixels side by side pay for their copy.
-    apart = weight.shape[1] * weight.shape[3] > maps.shape[1]
-    if apart:
-        maps, weight = (
-            tensor.transpose(1, 2).flatten(0, 1)[:, :, None] for tensor in (maps, weight)
-        )
-        places = places.transpose(2, 3).flatten(1, 2).unsqueeze(3)
-    tensors = (tensor.contiguous() for tensor in (places, weight))
-    out: Tensor = _BilinearSum.apply(maps.contiguous(), map_shapes, *tensors)
-    if apart:
-        out = out.view(*value.shape[::2], *out.shape[1::2]).transpose(1, 2)
-    return out.to(value.dtype)
+    # Each group by itself, as its pixels will be.
+    places = places.to(dtype).flatten(4).transpose(2, 3).flatten(1, 2)
+    weight = weight.to(dtype).flatten(3).transpose(1, 2).flatten(0, 1)
+    out: Tensor = _BilinearSum.apply(
+        value.to(dtype), tuple(shapes), places.contiguous(), weight.contiguous()
+    )
+    return out.unflatten(0, value.shape[::2]).transpose(1, 2).to(value.dtype)
 
 
 def sample_places(centers: Tensor, offsets: Tensor, scale: float = 1.0) -> Tensor:
@@ -105,114 +98,69 @@ def automatic(value: Tensor, weight: Tensor) -> Implementation:
 
 
 class _BilinearSum(torch.autograd.Function):
+    """Of places (2, B * groups, N, samples), to (B * groups, N, d)."""
+
     @staticmethod
     def forward(
         ctx: Any, value: Tensor, shapes: tuple[tuple[int, int], ...], places: Tensor, weight: Tensor
     ) -> Tensor:
-        ctx.save_for_backward(value, places, weight)
-        ctx.shapes = shapes
-        maps = Maps.of(shapes, value, places)
-        out = value.new_empty(*weight.shape[:3], value.shape[3])
-        for images in _blocks(weight):
-            corners = maps.places(places[:, images])
-            weights = corners.corner_weights(_rows(weight[images]))
-            _rows(out[images]).copy_(_weighted_rows(_rows(value[images]), corners, weights))
+        maps = FramedMaps(shapes)
+        table = maps.table(value)
+        ctx.save_for_backward(table, places, weight)
+        ctx.maps = maps
+        placed = maps.places(weight)
+        out = value.new_empty(*weight.shape[:2], value.shape[3])
+        for part, rows in _blocks(weight, table):
+            samples = placed.samples(places[:, part], weight[part])
+            sums = _weighted_rows(rows, samples.index, samples.weights())
+            out[part] = sums.view(-1, *out.shape[1:])
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        value, places, weight = ctx.saved_tensors
-        maps = Maps.of(ctx.shapes, value, places)
+        table, places, weight = ctx.saved_tensors
+        maps: FramedMaps = ctx.maps
+        placed = maps.places(weight)
         for_value, _, *for_samples = ctx.needs_input_grad
-        grad = grad.contiguous()
-        grad_value = torch.zeros_like(value)
+        grad_table = torch.zeros_like(table)
         grad_places, grad_weight = torch.empty_like(places), torch.empty_like(weight)
-        for images in _blocks(weight):
-            grad_rows, rows = _rows(grad[images]), _rows(weight[images])
-            corners = maps.places(places[:, images])
-            weights = corners.corner_weights(rows)
+        for part, rows in _blocks(weight, table):
+            samples = placed.samples(places[:, part], weight[part])
+            weights, bags = samples.weights(), grad[part].flatten(0, 1).contiguous()
             if for_value:
-                _scatter_rows(_rows(grad_value[images]), grad_rows, corners, weights)
+                sums = scattered_rows(len(rows), samples.index, weights, bags)
+                grad_table.flatten(0, 1)[part] = sums.view(-1, *table.shape[2:])
             if any(for_samples):
-                dots = _dots(_rows(value[images]), corners, weights, grad_rows)
-                targets = (*grad_places[:, images], grad_weight[images])
-                for target, part in zip(targets, corners.gradients(rows, dots), strict=True):
-                    _rows(target).copy_(part)
-        return grad_value, None, grad_places, grad_weight
+                dots = _dots(rows, samples.index, weights, bags)
+                targets = (*grad_places[:, part], grad_weight[part])
+                for target, found in zip(targets, samples.gradients(dots), strict=True):
+                    target.copy_(found.view_as(target))
+        return maps.pixels(grad_table), None, grad_places, grad_weight
 
 
-def _weighted_rows(table: Tensor, places: Places, weights: Corners) -> Tensor:
-    """(bags, d): sums over a bag's samples and their corners."""
-    total, *others = (
-        F.embedding_bag(index, part, per_sample_weights=weight, mode="sum")
-        for index, part, weight in zip(places.rows, places.tables(table), weights, strict=True)
-    )
-    for other in others:
-        total = total + other
-    return total
+def _weighted_rows(table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """(bags, d): sums over the four pixels of a bag's samples."""
+    return F.embedding_bag(index, table, per_sample_weights=weights, mode="sum")
 
 
-def _dots(table: Tensor, places: Places, weights: Corners, grad: Tensor) -> Corners:
-    """Scalar products of every sample's four pixels with its bag's gradient."""
-    if table.is_cuda:
-        with torch.enable_grad():
-            leaves = tuple(weight.detach().requires_grad_() for weight in weights)
-            return torch.autograd.grad(_weighted_rows(table, places, leaves), leaves, grad)
-    return tuple(
-        products_at(index, grad, part)
-        for index, part in zip(places.rows, places.tables(table), strict=True)
-    )
+def _dots(table: Tensor, index: Tensor, weights: Tensor, grad: Tensor) -> Tensor:
+    """Scalar products of the pixels that :func:`_weighted_rows` sums with their bag's gradient."""
+    if not table.is_cuda:
+        return products_at(index, grad, table)
+    with torch.enable_grad():
+        leaf = weights.detach().requires_grad_()
+        (dots,) = torch.autograd.grad(_weighted_rows(table, index, leaf), leaf, grad)
+    return dots
 
 
-def _scatter_rows(out: Tensor, grad: Tensor, places: Places, weights: Corners) -> None:
-    """Add to ``out`` the gradient of the table that :func:`_weighted_rows` read."""
-    rows, order = places.upper.flatten().sort(stable=True)
-    rows, counts = torch.unique_consecutive(rows, return_counts=True)
-    ends = F.pad(counts.cumsum(0), (1, 0))
-    bags = order.int() // places.upper.shape[1]
-    lower = places.lower.flatten()[order[ends[:-1]]].long()
-    rows = rows.long()  # twice as fast as int32 in index_add_
-    corners = (rows, rows + places.step, lower, lower + places.step)
-    ends = ends.int()
-    for corner, weight in zip(corners, weights, strict=True):
-        sums = F.embedding_bag(
-            bags,
-            grad,
-            ends,
-            per_sample_weights=weight.flatten().index_select(0, order),
-            mode="sum",
-            include_last_offset=True,
-        )
-        out.index_add_(0, corner, sums)
-
-
-def _rows(tensor: Tensor) -> Tensor:
-    """(B, N, groups, k) as (B * N * groups, k)."""
-    return tensor.view(-1, tensor.shape[-1])
-
-
-def _blocks(samples: Tensor) -> Iterator[slice]:
-    """Slices of the images; none where there are no samples."""
+def _blocks(samples: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some images and groups at once, and their rows of the table; none without samples."""
     budget = SAMPLES_CPU if samples.device.type == "cpu" else SAMPLES_GPU
     step = max(1, budget // max(1, samples.shape[1:].numel()))
+    rows = table.flatten(0, 1)
     for start in range(0, len(samples) if samples.numel() else 0, step):
-        yield slice(start, start + step)
-
-
-def _at_least_two_wide(
-    value: Tensor, shapes: Sequence[tuple[int, int]]
-) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
-    """Zeros added right of and below maps with a side of one pixel, so four pixels exist."""
-    if all(min(shape) > 1 for shape in shapes):
-        return value, tuple(shapes)
-    maps = []
-    for part, (height, width) in zip(
-        value.split([height * width for height, width in shapes], dim=1), shapes, strict=True
-    ):
-        padding = (0, 0, 0, 0, 0, max(0, 2 - width), 0, max(0, 2 - height))
-        maps.append(F.pad(part.unflatten(1, (height, width)), padding).flatten(1, 2))
-    return torch.cat(maps, 1), tuple((max(2, height), max(2, width)) for height, width in shapes)
+        yield slice(start, start + step), rows[start : start + step].flatten(0, 1)
 
 
 def _check(
