@@ -202,7 +202,7 @@ def _check_together(options: ImageFiles, difficult: str | None, shapes: bool) ->
     if options.split and not (voc or yolo):
         raise UserError("--split goes with --voc or --yolo")
     if voc and options.split is None:
-        from detector.data.formats.voc import splits_in
+        from detector.data.formats.voc_devkit import splits_in
 
         known = splits_in(voc)
         there = f"; there are {first_few(known, 6)}" if known else ""

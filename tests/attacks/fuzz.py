@@ -222,7 +222,13 @@ def look_at_config(path: Path) -> None:
 
 
 def look_at_xml(path: Path) -> None:
-    from detector.data.formats.voc import read_box, read_difficult, read_label, read_size, read_tree
+    from detector.data.formats.voc_xml import (
+        read_box,
+        read_difficult,
+        read_label,
+        read_size,
+        read_tree,
+    )
 
     tree = read_tree(path)
     read_size(tree, path, path, "ignore")

@@ -14,7 +14,7 @@ from ablate_kit.models.number_types import check_number_types
 from detector.config import HybridConfig
 from detector.data.augmentation.letterbox import GRAY, MEAN_COLOR, letterbox, normalize
 from detector.data.dataset import Pixels
-from detector.data.formats import voc
+from detector.data.formats import voc_xml
 from detector.network import legacy
 from detector.network.decode import decode
 from detector.network.model import HybridDetector, Predictions
@@ -114,6 +114,6 @@ def _check(checkpoint: Checkpoint, module: HybridDetector, live: Mapping[str, st
 
 def class_names(count: int) -> tuple[str, ...]:
     """Names for a checkpoint that has none: the notebooks' classes are those of VOC."""
-    if count == len(voc.CLASSES):
-        return voc.CLASSES
+    if count == len(voc_xml.CLASSES):
+        return voc_xml.CLASSES
     return tuple(f"class_{i}" for i in range(count))

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.data.checks.dataset_check import Entry, Object, Problem, ask
-from detector.data.formats import voc
 from detector.data.formats.fields import Difficult
+from detector.data.formats.voc_classes import find_classes, notes_on
+from detector.data.formats.voc_devkit import devkit_folder, parse_split, read_name, split_names
+from detector.data.formats.voc_xml import read_box, read_difficult, read_label, read_size, read_tree
 from detector.data.image_files import Exif, check_exif, find_image
 from detector.errors import UserError
 
@@ -27,11 +29,11 @@ class VocSource:
         self._difficult, self._exif = difficult, exif
         self.problems: list[Problem] = []
         self._images: dict[tuple[Path, str], str] = {}
-        for year, part in voc.parse_split(split):
-            folder = voc.devkit_folder(root, year, part)
+        for year, part in parse_split(split):
+            folder = devkit_folder(root, year, part)
             where = folder / "ImageSets" / "Main" / f"{part}.txt"
-            for line in voc.split_names(folder, part):
-                name = ask(self.problems, "malformed annotation", voc.read_name, line, where)
+            for line in split_names(folder, part):
+                name = ask(self.problems, "malformed annotation", read_name, line, where)
                 if name is None:
                     continue
                 if (folder, name) in self._images:
@@ -43,8 +45,8 @@ class VocSource:
         self._order = tuple(self._images)
         if not self._order and not self.problems:
             raise UserError(f"{root}: {split} lists no image")
-        self.classes = tuple(classes or voc.find_classes(folder for folder, _ in self._order))
-        self.notes = voc.notes_on(self.classes, str(root)) if classes is None else ()
+        self.classes = tuple(classes or find_classes(folder for folder, _ in self._order))
+        self.notes = notes_on(self.classes, str(root)) if classes is None else ()
 
     def __len__(self) -> int:
         return len(self._order)
@@ -54,13 +56,13 @@ class VocSource:
         path = folder / "Annotations" / f"{name}.xml"
         entry = Entry(find_image(folder / "JPEGImages", name), exif=self._exif)
         try:
-            tree = voc.read_tree(path)
+            tree = read_tree(path)
         except UserError as error:
             kind = "malformed annotation" if path.is_file() else "missing annotation"
             entry.problems.append(Problem(kind, str(error)))
             return entry
         image = entry.path, self._exif
-        sides = ask(entry.problems, "malformed annotation", voc.read_size, tree, path, *image)
+        sides = ask(entry.problems, "malformed annotation", read_size, tree, path, *image)
         if sides is not None:
             entry.width, entry.height = sides
         for place, element in enumerate(tree.findall("object")):
@@ -69,9 +71,9 @@ class VocSource:
 
     def _add(self, entry: Entry, element: ET.Element, path: Path, where: str) -> None:
         problems = entry.problems
-        label = ask(problems, "unknown class", voc.read_label, element, path, self.classes)
-        box = ask(problems, "degenerate box", voc.read_box, element, path)
-        marked = ask(problems, "malformed annotation", voc.read_difficult, element, path)
+        label = ask(problems, "unknown class", read_label, element, path, self.classes)
+        box = ask(problems, "degenerate box", read_box, element, path)
+        marked = ask(problems, "malformed annotation", read_difficult, element, path)
         if label is None or box is None or marked is None:
             return
         if not (marked and self._difficult == "drop"):

@@ -6,7 +6,8 @@ from typing import Any
 
 from detector.data.dataset import Dataset, whole
 from detector.data.formats.instances import read_document
-from detector.data.formats.voc import Voc, read_tree
+from detector.data.formats.voc import Voc
+from detector.data.formats.voc_xml import read_tree
 from detector.data.formats.yolo import Yolo
 from detector.errors import UserError
 

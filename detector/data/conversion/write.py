@@ -14,7 +14,7 @@ from detector.data.conversion import coco_file, voc_folder, yolo_folder
 from detector.data.conversion.dataset_files import DatasetFiles
 from detector.data.dataset import Annotations, Dataset, file_of, is_labelled
 from detector.data.formats.fields import shown
-from detector.data.formats.voc import read_name
+from detector.data.formats.voc_devkit import read_name
 from detector.data.image_files import SUFFIXES
 from detector.errors import UserError, did_you_mean
 

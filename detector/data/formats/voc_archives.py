@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detector.data.download import Progress, check_address, fetch
-from detector.data.formats.voc import split_names, year_folder
+from detector.data.formats.voc_devkit import split_names, year_folder
 from detector.errors import UserError
 
 SITE = "http://host.robots.ox.ac.uk/pascal/VOC"

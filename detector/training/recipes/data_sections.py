@@ -10,7 +10,8 @@ from detector.data.dataset import Dataset, check_learnable, limit, sample
 from detector.data.formats.coco import Coco
 from detector.data.formats.fields import Difficult
 from detector.data.formats.image_folder import ImageFolder
-from detector.data.formats.voc import Voc, read_classes
+from detector.data.formats.voc import Voc
+from detector.data.formats.voc_classes import read_classes
 from detector.data.formats.yolo import Yolo
 from detector.data.image_files import Exif
 from detector.data.shapes import Shapes

@@ -23,7 +23,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.models.truth import ground_truth
 from detector.config import preset
 from detector.data.dataset import limit
-from detector.data.formats import voc
+from detector.data.formats import voc_xml
 from detector.data.shapes import Shapes
 from detector.data.synthetic.layout import Figure
 from detector.network import legacy
@@ -187,7 +187,7 @@ def test_a_notebook_checkpoint_runs_and_is_cut_under_its_own_names(tmp_path: Pat
     torch.save({"epoch": 5, "model": state, "best_ap": 0.1}, tmp_path / "best.pth")
 
     adapter = adapter_of(tmp_path / "best.pth")
-    assert adapter.classes == voc.CLASSES
+    assert adapter.classes == voc_xml.CLASSES
     with open_checkpoint(tmp_path / "best.pth") as checkpoint:
         found = attentions(checkpoint.tensors, checkpoint.config)
         heads = {one.prefix: one.heads for one in found}

@@ -14,7 +14,8 @@ from detector.data.checks.check_coco import CocoSource
 from detector.data.checks.check_voc import VocSource
 from detector.data.checks.dataset_check import KINDS, CheckedSource, CheckReport, compare, examine
 from detector.data.formats.coco import Coco
-from detector.data.formats.voc import CLASSES, Voc
+from detector.data.formats.voc import Voc
+from detector.data.formats.voc_xml import CLASSES
 from detector.errors import UserError
 
 

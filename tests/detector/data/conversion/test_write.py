@@ -20,7 +20,8 @@ from detector.data.conversion.unread import unread_of
 from detector.data.conversion.write import convert
 from detector.data.dataset import Dataset, limit
 from detector.data.formats.coco import Coco
-from detector.data.formats.voc import Voc, read_classes
+from detector.data.formats.voc import Voc
+from detector.data.formats.voc_classes import read_classes
 from detector.data.formats.yolo import Yolo
 from detector.data.formats.yolo_boxes import GRID
 from detector.data.shapes import Shapes

@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detector.data.formats.voc import CLASSES, Voc, parse_split, read_classes, splits_in
+from detector.data.formats.voc import Voc
+from detector.data.formats.voc_classes import read_classes
+from detector.data.formats.voc_devkit import parse_split, splits_in
+from detector.data.formats.voc_xml import CLASSES
 from detector.errors import UserError
 
 DOG = "<object><name>dog</name><difficult>{difficult}</difficult><bndbox><xmin>1</xmin>\
