@@ -9,7 +9,7 @@ from ablate_kit.api.images import Images
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweep_result import SweepResult
 from ablate_kit.metrics.detections import MAX_DETECTIONS
-from ablate_kit.metrics.result import changes_of
+from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 
@@ -90,7 +90,7 @@ def study(
     results, truth = ledger.results(), ledger.truth()
     found = SweepResult(
         results,
-        changes_of(truth, results, evaluation.statistics),
+        compare(truth, results, evaluation.statistics, classes=False).changes,
         truth,
         [*notes, *outcome.notes],
         folder,

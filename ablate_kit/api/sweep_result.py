@@ -1,5 +1,6 @@
 """What a sweep or a study came to, for Python."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ class SweepResult:
     """
 
     results: list[Result]
-    changes: list[dict[str, Change]]
+    changes: Sequence[dict[str, Change]]
     truth: GroundTruth
     notes: list[str]
     folder: Path | None = None

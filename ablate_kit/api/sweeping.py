@@ -16,8 +16,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.first_images import truth_of_first
 from ablate_kit.metrics.raced_results import compare_raced
-from ablate_kit.metrics.result import changes_of
 from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
+from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.classes import unmatched_classes
@@ -136,7 +136,7 @@ def sweep(
                 data.section.model_dump(mode="json"),
                 section.model_dump(mode="json"),
             )
-    changes = changes_of(done.truth, done.results, statistics)
+    changes = compare(done.truth, done.results, statistics, classes=False).changes
     notes += [*crowded(done.truth), *done.notes]
     return SweepResult(done.results, changes, done.truth, notes, folder, data)
 
@@ -172,9 +172,9 @@ def run_recipe(
     race, statistics = ledger.manifest().race, plan.evaluation.statistics
     if race:
         truth = truth_of_first(truth, results[0].images)
-        changes = list(compare_raced(truth, results, race.looks, statistics).changes)
+        changes = compare_raced(truth, results, race.looks, statistics).changes
     else:
-        changes = changes_of(truth, results, statistics)
+        changes = compare(truth, results, statistics, classes=False).changes
     images = Images(plan.dataset(), plan.data)
     return SweepResult(results, changes, truth, list(outcome.notes), ledger.folder, images)
 

@@ -1,15 +1,11 @@
 """A variant beside its numbers: what evaluations end in and reports begin with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
-from ablate_kit.metrics.parallel import in_threads
-from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
-from ablate_kit.metrics.uncertainty.significance import Change, changes
-from ablate_kit.metrics.uncertainty.statistics import Statistics
 
 BASELINE = "unmodified"  # name and kind of the variant that others are compared with
 
@@ -58,20 +54,3 @@ class Result:
 
 def is_control(factors: Mapping[str, str | int | float]) -> bool:
     return "control_of" in factors
-
-
-def changes_of(
-    truth: GroundTruth, results: Sequence[Result], statistics: Statistics
-) -> list[dict[str, Change]]:
-    """The change of every result against the first, with intervals; none without resamples."""
-    if not statistics.resamples or len(results) < 2:
-        return []
-    bootstrap = Bootstrap(truth, statistics.resamples, statistics.seed, sets=len(results))
-    threshold = results[0].evaluation.thresholds.calibration
-
-    def samples(one: Result) -> Samples:
-        return bootstrap.samples(one.detections, threshold, per_class=False)
-
-    first, *others = in_threads(samples, results)
-    asked = [not one.is_control for one in results[1:]]
-    return changes(first, others, asked, statistics.adjust, statistics.margin)

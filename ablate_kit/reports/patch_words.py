@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from ablate_kit import text as safe
-from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
+from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change, Changes, interactions
-from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.plural import first_few
 from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
@@ -15,32 +13,17 @@ from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
 NAMED = 3  # modules that the sentence names
 
 
-def interplay(truth: GroundTruth, results: Sequence[Result], asked: Statistics) -> Change | None:
+def interplay(results: Sequence[Result], compared: Comparison) -> Change | None:
     """By how much AP of the donor whole goes beyond its modules' own changes; None of one module.
 
     ``results``: of the first checkpoint, then of the variants of ``donor_variants.patches``.
     """
-    if not asked.resamples:
-        return None
-    bootstrap = Bootstrap(truth, asked.resamples, asked.seed)
-    threshold = results[0].evaluation.thresholds.calibration
-    samples = {
-        one.name: bootstrap.samples(one.detections, threshold, per_class=False)
-        for one in results
-        if one is results[0] or one.kind == KIND
-    }
-    return interplay_of(results, samples[results[0].name], samples)
-
-
-def interplay_of(
-    results: Sequence[Result], baseline: Samples, samples: Mapping[str, Samples]
-) -> Change | None:
-    """The same from samples, by the names of the results."""
     alone = [one.name for one in results if one.kind == KIND and "module" in one.factors]
-    if not alone:
+    if not alone or compared.baseline is None:
         return None
+    samples = {one.name: own for one, own in zip(results[1:], compared.samples, strict=True)}
     own = [samples[name] for name in alone]
-    return interactions(baseline, [samples[DONOR]], [own])[0]["AP"]
+    return interactions(compared.baseline, [samples[DONOR]], [own])[0]["AP"]
 
 
 def has_donor(results: Sequence[Result]) -> bool:

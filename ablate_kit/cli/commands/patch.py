@@ -53,7 +53,6 @@ def patch(
     if not asked.resamples:
         raise UserError("--resamples is 0: then nothing tells a difference from chance")
     from ablate_kit.ablations.kinds.donor_modules import Patch
-    from ablate_kit.metrics.result import changes_of
     from ablate_kit.reports.patch_words import account, interplay
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.backends.placement import Placement
@@ -97,12 +96,11 @@ def patch(
         say(f"{many}, {what} on {counted(len(opened.dataset), 'image')}: {folder}")
         with watched(opened.batches) as display:
             warn(opened.run(ledger, RunOptions(replay=not no_replay), display).notes)
-        truth, results = ledger.truth(), ledger.results()
-        changes = changes_of(truth, results, asked)
-        together = interplay(truth, results, asked)
-        table = write_sweep_report(ledger, opened.dataset, top=top).table
-        say_lines("\n".join(account(names[0], names[1], results, changes, together)))
-        say_lines(table.text())
+        written, results = write_sweep_report(ledger, opened.dataset, top=top), ledger.results()
+        together = interplay(results, written.compared)
+        told = account(names[0], names[1], results, written.compared.changes, together)
+        say_lines("\n".join(told))
+        say_lines(written.table.text())
         say_where(folder)
 
 

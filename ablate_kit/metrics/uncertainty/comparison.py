@@ -37,9 +37,16 @@ NOTHING = Comparison([], [], [], None, [], replace(DEFAULTS, resamples=0))
 
 
 def compare(
-    truth: GroundTruth, results: Sequence[Result], statistics: Statistics = DEFAULTS
+    truth: GroundTruth,
+    results: Sequence[Result],
+    statistics: Statistics = DEFAULTS,
+    *,
+    classes: bool = True,
 ) -> Comparison:
-    """Each result against the first. One that is there twice under two names is looked at once."""
+    """Each result against the first. One that is there twice under two names is looked at once.
+
+    ``classes``: False: without changes of classes, which take most of the time.
+    """
     if not statistics.resamples or len(results) < 2:
         return replace(NOTHING, statistics=statistics)
     # Results of one variant under several names share their numbers; keys are those of one run.
@@ -48,26 +55,29 @@ def compare(
     calibration = results[0].evaluation.thresholds.calibration
     baseline = Future[Samples]()  # others wait for it only where they are compared with it
 
+    def samples(result: Result) -> Samples:
+        return bootstrap.samples(result.detections, calibration, per_class=classes)
+
     def told(result: Result | None) -> tuple[list[Change], Samples]:
         if result is None:
             try:
-                baseline.set_result(bootstrap.samples(results[0].detections, calibration))
+                baseline.set_result(samples(results[0]))
             except BaseException as error:
                 baseline.set_exception(error)
             return [], baseline.result()
-        samples = bootstrap.samples(result.detections, calibration)
-        by_its_class = class_changes(baseline.result(), samples, statistics.adjust)
+        after = samples(result)
+        by_its_class = class_changes(baseline.result(), after, statistics.adjust) if classes else []
         # Those of the classes are the largest part, and not needed again.
-        return by_its_class, replace(samples, ap_per_class=())
+        return by_its_class, replace(after, ap_per_class=())
 
     (_, before), *others = in_threads(told, [None, *distinct.values()])
     known = dict(zip(distinct, others, strict=True))
     found = [known[id(one.evaluation)] for one in results[1:]]
-    kept = [samples for _, samples in found]
+    kept = [after for _, after in found]
     tested = [not one.is_control for one in results[1:]]
     return Comparison(
         changes=changes(before, kept, tested, statistics.adjust, statistics.margin),
-        classes=[truth.classes[label] for label in bootstrap.classes],
+        classes=[truth.classes[label] for label in bootstrap.classes] if classes else [],
         by_class=[by_its_class for by_its_class, _ in found],
         baseline=replace(before, ap_per_class=()),
         samples=kept,

@@ -17,7 +17,7 @@ from ablate_kit.models.framework_registry import packages_of
 from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.comparison_table import change_of, comparison
 from ablate_kit.reports.folder import write_numbers
-from ablate_kit.reports.patch_words import account, has_donor, interplay_of
+from ablate_kit.reports.patch_words import account, has_donor, interplay
 from ablate_kit.reports.pictures import Picture, photograph, saved_picture
 from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.results_file import Origin, Source
@@ -149,8 +149,7 @@ def _of_donor(results: Sequence[Result], compared: Comparison) -> list[Sentence]
     """Which modules of another checkpoint make the difference, where there is one."""
     if not has_donor(results) or compared.baseline is None:
         return []
-    samples = {one.name: own for one, own in zip(results[1:], compared.samples, strict=True)}
-    together = interplay_of(results, compared.baseline, samples)
+    together = interplay(results, compared)
     told = account("the model", "the donor", results, compared.changes, together)
     return [Sentence(f"{line[0].upper()}{line[1:]}.", ()) for line in told]
 

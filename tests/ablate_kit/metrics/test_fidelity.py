@@ -12,8 +12,9 @@ from ablate_kit.metrics.boxes import iou
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.fidelity import MEASURES, fidelity
-from ablate_kit.metrics.result import Result, changes_of
+from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
+from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.own_objects import own_objects
 from tests.ablate_kit.made_up import truth_of
@@ -129,7 +130,7 @@ def test_every_measure_has_an_interval() -> None:
         Result.of(name, name, own, one, threshold=None, fixed_threshold=SCORE)
         for name, one in (("unmodified", first), ("cut", second))
     ]
-    (change,) = changes_of(own, results, Statistics(resamples=200))
+    (change,) = compare(own, results, Statistics(resamples=200), classes=False).changes
     for key in ("AP", *(one.key for one in MEASURES)):
         low, high = change[key].low, change[key].high
         assert low is not None
