@@ -7,11 +7,10 @@ out.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PureWindowsPath
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -22,20 +21,16 @@ from detector.data.formats.fields import (
     Difficult,
     Tell,
     check_difficult,
-    mark,
     number,
     pixels,
     refuse,
     shown,
-    whole,
 )
+from detector.data.formats.records import MALFORMED, Records
 from detector.disk.bounded import PACKED_ERRORS, read_bounded
 from detector.errors import UserError
 
 _PARTS = "an object with images, annotations and categories"
-_MALFORMED = "malformed annotation"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +76,7 @@ def read_instances(
     """
     check_difficult(difficult)
     document = read_document(path)
-    images = _Records(document, "images", path, tell)
+    images = Records(document, "images", path, tell)
     image_ids = images.ids()
     file_names = images.column("file_name", _text, "", "text", optional=not with_files)
     side = f"1 to {MOST_PIXELS:,} pixels"
@@ -92,11 +87,11 @@ def read_instances(
     if with_files:
         _check_inside(images, file_names)
 
-    categories = _Records(document, "categories", path, tell)
+    categories = Records(document, "categories", path, tell)
     category_ids = categories.ids()
     names = categories.column("name", _name, "", "a name")
 
-    objects = _Records(document, "annotations", path, tell)
+    objects = Records(document, "annotations", path, tell)
     ids = objects.ids()
     owners = objects.references("image_id", images, image_ids, "image")
     labels = objects.references("category_id", categories, category_ids, "category")
@@ -167,113 +162,7 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
-class _Records:
-    """The records of one of the three lists, and which of them are believed so far."""
-
-    def __init__(self, document: Mapping[str, Any], key: str, path: Path, tell: Tell) -> None:
-        found = document[key]
-        if not found and key != "annotations":
-            raise UserError(f"{path}: no {key} in it")
-        self.key, self.path, self._tell = key, path, tell
-        self.good = np.ones(len(found), dtype=np.bool_)
-        self.rows: list[dict[str, Any]] = found
-        if not set(map(type, found)) <= {dict}:
-            self.rows = [row if isinstance(row, dict) else {} for row in found]
-            for place, row in enumerate(found):
-                if not isinstance(row, dict):
-                    self.reject(place, _MALFORMED, f"{self.key}[{place}] is not an object")
-
-    def where(self, place: int) -> str:
-        """Such as ``annotations[17] (id 18)``."""
-        known = self.rows[place].get("id")
-        suffix = f" (id {shown(known)})" if known is not None else ""
-        return f"{self.key}[{place}]{suffix}"
-
-    def reject(self, place: int, kind: str, message: str) -> None:
-        self._tell(kind, f"{self.path}: {message}")
-        self.good[place] = False
-
-    def reject_value(self, place: int, field: str, expected: str, kind: str = _MALFORMED) -> None:
-        row = self.rows[place]
-        if not row:
-            if self.good[place]:
-                self.reject(place, kind, f"{self.key}[{place}] is empty")
-            return
-        found = "is missing" if row.get(field) is None else f"is {shown(row[field])}"
-        self.reject(place, kind, f'"{field}" of {self.where(place)} {found}; expected {expected}')
-
-    def column(
-        self,
-        field: str,
-        parse: Callable[[object], T | None],
-        fill: T,
-        expected: str,
-        *,
-        optional: bool = False,
-    ) -> list[T]:
-        """A value of every record; ``fill`` where an optional one is missing, or one is bad."""
-        values = []
-        for place, row in enumerate(self.rows):
-            found = row.get(field)
-            value = parse(found)
-            if value is None and not (found is None and optional):
-                self.reject_value(place, field, expected)
-            values.append(fill if value is None else value)
-        return values
-
-    def integers(self, field: str) -> Integers:
-        values: list[Any] = [row.get(field) for row in self.rows]
-        if set(map(type, values)) != {int} or not -(2**63) <= min(values) <= max(values) < 2**63:
-            values = self.column(field, whole, 0, "a whole number of 64 bits")
-        return np.array(values, dtype=np.int64)
-
-    def ids(self) -> Integers:
-        """The id of every record; each belongs to the first that has it."""
-        found = self.integers("id")
-        order = np.argsort(found, kind="stable")
-        for place in np.sort(order[1:][found[order[1:]] == found[order[:-1]]]):
-            if self.good[place]:
-                self.reject(place, "duplicate", f"two {self.key} have the id {found[place]}")
-        return found
-
-    def references(self, field: str, others: "_Records", ids: Integers, what: str) -> Integers:
-        """The place of the record of ``others`` that each record names."""
-        named = self.integers(field)
-        order = np.argsort(ids, kind="stable")
-        places = order[np.minimum(np.searchsorted(ids, named, sorter=order), len(ids) - 1)]
-        kind = "unknown class" if what == "category" else _MALFORMED
-        for place in np.flatnonzero(ids[places] != named).tolist():
-            if whole(self.rows[place].get(field)) is not None:  # else that was told
-                problem = f"is {named[place]}, which no {what} has"
-                self.reject(place, kind, f'"{field}" of {self.where(place)} {problem}')
-        return places
-
-    def areas(self) -> Floats:
-        """NaN where there is none; none below zero, which evaluations leave out unsaid."""
-        values = [row.get("area") for row in self.rows]
-        if set(map(type, values)) <= {int, float}:
-            try:
-                column = np.array(values, dtype=np.float64)
-            except OverflowError:
-                column = np.array([np.nan])
-            if ((column >= 0) & (column < LARGEST)).all():  # NaN is neither
-                return column
-        values = self.column("area", _area, np.nan, "square pixels", optional=True)
-        return np.array(values, dtype=np.float64)
-
-    def marks(self, field: str) -> Flags:
-        values = [row.get(field, 0) for row in self.rows]
-        if set(map(type, values)) != {int} or not set(values) <= {0, 1}:
-            values = self.column(field, mark, False, "0 or 1")
-        return np.array(values, dtype=np.bool_)
-
-
-def _area(value: object) -> float | None:
-    found = number(value)
-    return found if found is not None and found >= 0 else None
-
-
-def _boxes(objects: _Records) -> Floats:
+def _boxes(objects: Records) -> Floats:
     found: list[Any] = [row.get("bbox") for row in objects.rows]
     if set(map(type, found)) <= {list} and set(map(len, found)) <= {4}:
         flat = list(chain.from_iterable(found))
@@ -286,7 +175,7 @@ def _boxes(objects: _Records) -> Floats:
         four = isinstance(box, list) and len(box) == 4
         values = [one for one in map(number, box) if one is not None] if four else []
         if len(values) < 4 or min(values[2:]) < 0:
-            kind = "degenerate box" if isinstance(box, list) else _MALFORMED
+            kind = "degenerate box" if isinstance(box, list) else MALFORMED
             objects.reject_value(place, "bbox", "[x, y, width, height] in pixels", kind)
         else:
             boxes[place] = values
@@ -300,7 +189,7 @@ def _small_numbers(values: list[Any]) -> bool:
     )
 
 
-def _check_inside(images: _Records, file_names: list[str]) -> None:
+def _check_inside(images: Records, file_names: list[str]) -> None:
     """Tells of file names that lead out of the folder of images."""
     for place, name in enumerate(file_names):
         if not images.good[place]:
@@ -311,11 +200,11 @@ def _check_inside(images: _Records, file_names: list[str]) -> None:
             problem = f"file_name {shown(name)} does not stay inside the image folder"
             if parts.name and "\0" not in name:
                 problem += f"; expected a path from there on, such as {shown(parts.name)}"
-            images.reject(place, _MALFORMED, problem)
+            images.reject(place, MALFORMED, problem)
 
 
 def _classes(
-    categories: _Records, ids: Integers, names: list[str], used: Integers
+    categories: Records, ids: Integers, names: list[str], used: Integers
 ) -> tuple[Integers, tuple[str, ...]]:
     """The places of the categories that are classes, by ascending id, and notes.
 
