@@ -1,5 +1,6 @@
 """The page of a sweep: one HTML file that needs nothing else, in light and in dark."""
 
+import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,8 +61,13 @@ def _again(ledger: Ledger) -> str:
     if not (ledger.folder / "recipe.yaml").exists():
         return ""
     model = str(ledger.inputs.get("framework", ""))
-    own = f" --model {shlex.quote(model)}" if model.startswith(f"{own_code.NAME}:") else ""
-    return f"ablate sweep recipe.yaml -o again{own}"
+    if not model.startswith(f"{own_code.NAME}:"):
+        return "ablate sweep recipe.yaml -o again"
+    file, _, name = model.removeprefix(f"{own_code.NAME}:").rpartition(":")
+    if file.endswith(".py") and Path(file).is_file():  # it is given from the run's folder
+        file = os.path.relpath(file, ledger.folder)
+    own = shlex.quote(f"{own_code.NAME}:{file}:{name}")
+    return f"ablate sweep recipe.yaml -o again --model {own}"
 
 
 def no_answer(ap: float | None, margin: float) -> str:

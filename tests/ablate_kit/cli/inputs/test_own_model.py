@@ -1,7 +1,9 @@
 """``--model python:FILE.py:NAME`` in the commands."""
 
+import os
 from pathlib import Path
 
+import pytest
 import torch
 
 from ablate_kit.cli.model_options import ModelOptions
@@ -45,6 +47,22 @@ def test_code_that_no_recipe_can_name_is_told_to_be_named_again(
     assert f"code of your own ran the model of {first}" in told
     assert told.endswith(f"name it for the others, too: --model {model}\n")
     assert "1 cut on 2 images" in run("replicate", first, other, "--model", model)
+
+
+def test_a_run_goes_on_from_another_folder_and_says_how_it_is_made_again(
+    run: Run, shown: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, weights = shown
+    folder = tmp_path / "runs/first"
+    monkeypatch.chdir(code.parent)
+    cut = ("--modules", "head", "--shapes", "--limit", 2)
+    run("sweep", weights, "--model", f"python:{code.name}:build", *cut, "-o", folder)
+    model = f"python:{os.path.relpath(code, folder)}:build"
+    page = (folder / "report/report.html").read_text()
+    assert f"ablate sweep recipe.yaml -o again --model {model}<" in page
+    monkeypatch.chdir(folder)
+    again = run("sweep", "recipe.yaml", "--model", model, "-o", folder)
+    assert "resuming: 1 of 1 variants are done" in again
 
 
 def test_a_recipe_names_no_code(
