@@ -8,8 +8,17 @@ checkpoints, and what is the image's in this one alone. Changes are means over i
 intervals and tests are those of the package, without a detector. Printed are the share of 95 %
 intervals over checkpoints and images that leave out the true mean, and the share of cuts without
 any difference between checkpoints of which the test says that they differ, at p < 0.05 and 0.002.
+Then the same, of a quarter of the studies, where parts are not normal: those of images have heavy
+tails, or all but one in five images change nothing, or one in twenty loses much; checkpoints have
+heavy tails, or one in five falls behind the others. ``no interval``: all images change alike.
 Then, of 24 cuts each of which costs much in all checkpoints but one, and there just less than the
 margin, the share of a tenth of the studies in which any is said to cost in all.
+
+Then retrained arms (``retraining.summary``): of four arms that are the baseline in truth, the share
+of differences whose interval over seeds leaves out 0, and of studies that say of any arm that it
+differs; and of those that say so of other images, too, by both chances
+(``retraining.other_images``). ``of these images``: an arm's own part of the 100 images that all are
+evaluated on, in standard deviations of its seeds, which makes it differ on these alone.
 
 With ``--shared``, whose files are not part of this repository, rows of real metrics follow: COCO's
 photographs are drawn with replacement, and unmodified models and cuts are DEIMv2-Atto's detections,
@@ -17,9 +26,10 @@ shaken anew, so that every true change is 0 in every checkpoint.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from chosen_images import take
@@ -30,12 +40,31 @@ from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.uncertainty import replicates
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Floats, Sampled, draws, left_out
 from ablate_kit.metrics.uncertainty.chance import paired_test
-from ablate_kit.metrics.uncertainty.multiplicity import max_t
+from ablate_kit.metrics.uncertainty.multiplicity import holm, max_t
+from ablate_kit.metrics.uncertainty.repeats import combined
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import verdicts
+from ablate_kit.retraining.summary import Difference
 
-RESAMPLES = 500
+RESAMPLES, ARMS, SEEDS_SEE = 500, 4, 100
 NOTHING = Change(*[None] * 8)
+Parts = Callable[[np.random.Generator, tuple[int, int]], Any]
+# Of mean 0 and variance 1.
+OWN: dict[str, Parts] = {
+    "normal": lambda drawn, shape: drawn.normal(0, 1, shape),
+    "heavy tails": lambda drawn, shape: drawn.standard_t(3, shape) / 3**0.5,
+    "one in five falls behind": lambda drawn, shape: (0.2 - (drawn.random(shape) < 0.2)) / 0.4,
+}
+PARTS: dict[str, Parts] = {
+    "normal": OWN["normal"],
+    "heavy tails": OWN["heavy tails"],
+    "one in five changes": lambda drawn, shape: (
+        drawn.normal(0, 1, shape) * (drawn.random(shape) < 0.2) / 0.2**0.5
+    ),
+    "one in twenty loses": lambda drawn, shape: (
+        (0.05 - (drawn.random(shape) < 0.05)) / (0.05 * 0.95) ** 0.5
+    ),
+}
 SHARES = {"shared": (0.1, 0.0), "half": (0.07, 0.07), "own": (0.0, 0.1)}
 
 
@@ -47,12 +76,19 @@ def sampled(parts: Floats, weights: Floats) -> Sampled:
 
 
 def study(
-    generator: np.random.Generator, weights: Floats, checkpoints: int, own: float, share: str
+    generator: np.random.Generator,
+    weights: Floats,
+    checkpoints: int,
+    own: float,
+    share: str,
+    kind: str = "normal",
+    of_checkpoints: str = "normal",
 ) -> list[Sampled]:
     images = len(weights)
     of_all, of_one = SHARES[share]
-    parts = generator.normal(0, of_all, images) + generator.normal(0, of_one, (checkpoints, images))
-    parts += generator.normal(0, own, (checkpoints, 1))
+    parts = of_all * PARTS[kind](generator, (1, images))
+    parts = parts + of_one * PARTS[kind](generator, (checkpoints, images))
+    parts = parts + own * OWN[of_checkpoints](generator, (checkpoints, 1))
     return [sampled(one, weights) for one in parts]
 
 
@@ -101,9 +137,7 @@ def main() -> None:
     print("checkpoints  images  s of them  images' part  left out  differ < 0.05  < 0.002")
     for checkpoints in (2, 3, 5):
         for images in (20, 100):
-            drawn = draws(images, RESAMPLES, 0, room=images)
-            drawn[:, 1 + RESAMPLES :] = left_out(images, images, 0)
-            weights = drawn.astype(float)
+            weights = weights_of(images)
             for own in (0.0, 0.01, 0.03):
                 for share in SHARES:
                     generator = np.random.Generator(np.random.Philox([checkpoints, images]))
@@ -124,6 +158,7 @@ def main() -> None:
                         f"{checkpoints:11}  {images:6}  {own:9.2f}  {share:>12}  {missed}  {told}",
                         flush=True,
                     )
+    not_normal(asked.studies // 4)
     for checkpoints in (2, 3, 5):
         each, of_all = wrong_in_all(asked.studies // 10, checkpoints)
         print(
@@ -132,8 +167,93 @@ def main() -> None:
             flush=True,
         )
 
+    of_retraining(asked.studies // 2)
     if asked.shared:
         of_detections(asked.shared, asked.studies)
+
+
+def weights_of(images: int) -> Floats:
+    drawn = draws(images, RESAMPLES, 0, room=images)
+    drawn[:, 1 + RESAMPLES :] = left_out(images, images, 0)
+    return drawn.astype(float)
+
+
+def not_normal(studies: int) -> None:
+    print(
+        "checkpoints  images  images' parts        s of them  left out  no interval  differ < 0.05"
+    )
+    cells = [("normal", 0.0), ("normal", 0.03), ("heavy tails", 0.03)]
+    cells += [("one in five falls behind", 0.03)]
+    for checkpoints in (2, 3, 5):
+        for images in (8, 20, 100):
+            weights = weights_of(images)
+            for kind in PARTS:
+                for of_checkpoints, own in cells:
+                    if (kind, of_checkpoints) == ("normal", "normal"):
+                        continue
+                    if checkpoints == 2 and own:
+                        continue  # two have no interval, and these do differ
+                    generator = np.random.Generator(np.random.Philox([checkpoints, images, 1]))
+                    out = none = differ = 0
+                    for _ in range(studies):
+                        found = study(
+                            generator, weights, checkpoints, own, "half", kind, of_checkpoints
+                        )
+                        one = replicates.replicated([[NOTHING] * checkpoints], [found])[0]
+                        differ += one.differs
+                        if one.low is None or one.high is None:
+                            none += 1
+                        else:
+                            out += not one.low <= 0 <= one.high
+                    missed = f"{out / studies:8.1%}  {none / studies:11.1%}"
+                    told = missed if checkpoints > 2 else f"{'-':>8}  {'-':>11}"
+                    apart = "-" if own else f"{differ / studies:.1%}"
+                    print(
+                        f"{checkpoints:11}  {images:6}  {kind:19}  {own:9.2f}  {told}  "
+                        f"{apart:>13}  checkpoints: {of_checkpoints}",
+                        flush=True,
+                    )
+
+
+def of_retraining(studies: int) -> None:
+    print(
+        "seeds  seeds' parts              of these images  left out  no interval  any differs"
+        "  on others"
+    )
+    weights = weights_of(SEEDS_SEE)
+    for seeds in (2, 3, 5):
+        for kind, deviates in OWN.items():
+            for of_images in (0.0, 1.0) if kind == "normal" and seeds > 2 else (0.0,):
+                generator = np.random.Generator(np.random.Philox([seeds, 3]))
+                out = none = any_differs = on_others = 0
+                for _ in range(studies):
+                    runs = deviates(generator, (1 + ARMS, seeds))
+                    images = generator.normal(0, of_images * SEEDS_SEE**0.5, (ARMS, SEEDS_SEE))
+                    if kind == "normal" and seeds > 2:
+                        on_others += _any_on_others(runs, images, weights)
+                    runs[1:] += images.mean(axis=1, keepdims=True)
+                    found = [Difference.of(one, runs[0]) for one in runs[1:]]
+                    known = [one for one in found if one.half is not None]
+                    none += ARMS - len(known)
+                    out += sum(abs(one.mean) > (one.half or 0.0) for one in known)
+                    adjusted = holm([one.p for one in found])
+                    any_differs += any(p is not None and p < 0.05 for p in adjusted)
+                shares = f"{out / studies / ARMS:8.1%}  {none / studies / ARMS:11.1%}"
+                print(
+                    f"{seeds:5}  {kind:24}  {of_images:15.1f}  {shares}  "
+                    f"{any_differs / studies:11.1%}  {on_others / studies:9.1%}",
+                    flush=True,
+                )
+
+
+def _any_on_others(runs: Floats, images: Floats, weights: Floats) -> bool:
+    """Whether any arm differs by both chances; ``images``: of each arm what they say of it."""
+    before = [sampled(np.full(SEEDS_SEE, one), weights) for one in runs[0]]
+    tests = []
+    for own, said in zip(runs[1:], images, strict=True):
+        after = [sampled(said + one, weights) for one in own]
+        tests.append(combined(list(zip(before, after, strict=True))).p)
+    return any(p is not None and p < 0.05 for p in holm(tests))
 
 
 def of_detections(shared: Path, studies: int) -> None:

@@ -1,12 +1,13 @@
 """The files that a study ends with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ablate_kit import text as safe
+from ablate_kit.metrics.uncertainty.repeats import Combined
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.saved_figure import KINDS, drawn, new_figure, open_sides
 from ablate_kit.retraining.runs import CURVES, RunResult
@@ -16,9 +17,11 @@ from detector.disk.atomic import new_files
 FILES = ("table.md", "table.csv", "table.tex", "per_class.csv", *(f"figure.{one}" for one in KINDS))
 
 
-def write_report(outcomes: Sequence[RunResult], folder: Path) -> None:
+def write_report(
+    outcomes: Sequence[RunResult], folder: Path, over_images: Mapping[str, Combined] | None = None
+) -> None:
     """``FILES``, replaced together."""
-    table = summary_table(outcomes)
+    table = summary_table(outcomes, over_images)
     what_is_what = table.title.partition("\n")[2]  # below what the arms come to
     texts = {
         "table.md": table.markdown(),

@@ -26,7 +26,7 @@ class RunData:
 
     @staticmethod
     def of(run: Run, read: dict[str, "RunData"]) -> "RunData":
-        """What has been ``read`` already is not read again."""
+        """What has been ``read`` already, by the recipe's section, is not read again."""
         key = run.recipe.data.model_dump_json()
         if key not in read:
             training, validation = run.recipe.data.datasets()

@@ -38,6 +38,7 @@ from detector.network.model import HybridDetector
 from detector.training.detection_task import detection_trainer
 from detector.training.task import Progress
 
+DETECTIONS = "detections.npz"  # in the folder of a run
 CURVES = ("train_loss", "val_mAP_50_95")
 """What of a run's history is drawn."""
 
@@ -111,13 +112,15 @@ def retrain_all(
     device: str = "cpu",
     progress: Callable[[Run], Progress],
     tell: Callable[[Run, RunResult, bool], None],
+    read: dict[str, RunData] | None = None,
 ) -> list[RunResult]:
     """Trains what is not done yet, and returns the outcomes of all runs.
 
-    ``tell`` hears of every run as it is there, and whether it had been done before.
+    ``tell`` hears of every run as it is there, and whether it had been done before; what is
+    ``read`` of data is kept there (``RunData.of``).
     """
     done = finished(folder, runs)
-    read: dict[str, RunData] = {}  # by the recipe's section
+    read = {} if read is None else read
     data = [RunData.of(run, read) for run in runs]
     for run, given in zip(runs, data, strict=True):
         _check(run, given, runs[0], data[0])
@@ -182,7 +185,7 @@ def _train(
     with average:
         adapter = HybridAdapter(trainer.model.eval(), tuple(classes), {}, device)
         found = detect_all(adapter, data.validation)
-    save_npz(place / "detections.npz", found, data.truth)
+    save_npz(place / DETECTIONS, found, data.truth)
     return RunResult(
         arm=run.arm,
         seed=run.seed,

@@ -1,7 +1,7 @@
 """What the runs of a study say: means over seeds, and differences paired by seed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,11 @@ from scipy import stats
 from ablate_kit import text as safe
 from ablate_kit.metrics.headline import METRICS
 from ablate_kit.metrics.uncertainty.multiplicity import holm
+from ablate_kit.metrics.uncertainty.repeats import Combined
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import images_and_objects
-from ablate_kit.reports.table import Table, number
+from ablate_kit.reports.table import Table, ends, number
 from ablate_kit.retraining.runs import RunResult
 
 LEVEL = 0.95
@@ -67,9 +68,11 @@ def difference(
     return Difference.of(*zip(*known, strict=True)) if known else None
 
 
-def conclusion(outcomes: Sequence[RunResult]) -> str:
-    """Which arms differ from the baseline in AP by more than chance, in a sentence; Holm's
-    adjustment for the number of arms."""
+def conclusion(
+    outcomes: Sequence[RunResult], over_images: Mapping[str, Combined] | None = None
+) -> str:
+    """Which arms differ from the baseline in AP by more than the chance of seeds, in a sentence;
+    Holm's adjustment for the number of arms; and which do on other images (``other_images``)."""
     arms = by_arm(outcomes)
     name, baseline = next(iter(arms.items()))
     ap = [value for one in baseline.values() if (value := _number(one, "AP")) is not None]
@@ -89,12 +92,31 @@ def conclusion(outcomes: Sequence[RunResult]) -> str:
     how = "paired t test over seeds, p < 0.05, Holm"
     count = counted(len(others), "arm")
     if not differ:
-        return f"of none of {count} is it shown that its AP differs from that of {name} ({how})"
+        return (
+            f"of none of {count} is it shown that its AP on these images differs from that of "
+            f"{name} ({how}){_on_others(over_images or {})}"
+        )
     verb = "differs" if len(differ) == 1 else "differ"
-    return f"{len(differ)} of {count} {verb} from {name} in AP ({how}): {'; '.join(differ)}"
+    told = f"{len(differ)} of {count} {verb} from {name} in AP on these images ({how})"
+    return f"{told}: {'; '.join(differ)}{_on_others(over_images or {})}"
 
 
-def summary_table(outcomes: Sequence[RunResult]) -> Table:
+def _on_others(found: Mapping[str, Combined]) -> str:
+    """What holds on other images like these, too; nothing where nobody asked."""
+    if not found:
+        return ""
+    adjusted = holm([one.p for one in found.values()])
+    differ = [
+        f"{arm} {ends(one.low, one.high).strip()}"
+        for (arm, one), p in zip(found.items(), adjusted, strict=True)
+        if p is not None and p < 1 - LEVEL
+    ]
+    return f"; on other images like these (over seeds and images): {', '.join(differ) or 'none'}"
+
+
+def summary_table(
+    outcomes: Sequence[RunResult], over_images: Mapping[str, Combined] | None = None
+) -> Table:
     """One row per arm."""
     arms = by_arm(outcomes)
     baseline = next(iter(arms.values()))
@@ -107,7 +129,7 @@ def summary_table(outcomes: Sequence[RunResult]) -> Table:
             cells.append("" if found is None else _change(found))
         rows.append((*cells, f"{np.mean([one.seconds for one in arm.values()]):.0f}"))
     title = (
-        f"{safe.line(conclusion(outcomes))}\n"
+        f"{safe.line(conclusion(outcomes, over_images))}\n"
         f"{images_and_objects(outcomes[0].evaluation)}; mean ± standard deviation over seeds; Δ "
         f"against {next(iter(arms))}, paired by seed, ± half of the 95 % interval (from {FEWEST} "
         "seeds on); F1 at each run's best threshold; GIoU: a missed object counts -1"

@@ -45,7 +45,9 @@ def retrain(
     study, runs = load_retraining(recipe, settings)
     from ablate_kit.models.device import check_device
     from ablate_kit.reports.logged import log_table
+    from ablate_kit.retraining.other_images import over_images
     from ablate_kit.retraining.retrain_report import FILES, write_report
+    from ablate_kit.retraining.run_data import RunData
     from ablate_kit.retraining.runs import finished, retrain_all
     from ablate_kit.retraining.summary import summary_table
     from detector.disk.lock import locked
@@ -70,6 +72,7 @@ def retrain(
         done = len(finished(folder, runs))
         return f"{folder} keeps {done} of {len(runs)} runs, and of the next what it has trained"
 
+    read: dict[str, RunData] = {}
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
         stack.enter_context(keeping(lambda: f"{kept()}; to resume: {this_command()}"))
@@ -80,10 +83,13 @@ def retrain(
             device=device,
             progress=lambda run: Display(bars, first=True, title=run.name),
             tell=_Ended([run for run in runs if run.name not in done]).tell,
+            read=read,
         )
-        write_report(outcomes, folder)
-        log_table(runs[0].recipe.training.log, folder, "arms", summary_table(outcomes))
-    say_lines(summary_table(outcomes).text())
+        others = over_images(folder, outcomes, RunData.of(runs[0], read).truth)
+        write_report(outcomes, folder, others)
+        table = summary_table(outcomes, others)
+        log_table(runs[0].recipe.training.log, folder, "arms", table)
+    say_lines(table.text())
     say(f"written to {folder}: ledger.jsonl, {', '.join(FILES)}")
 
 

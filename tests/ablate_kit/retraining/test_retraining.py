@@ -2,25 +2,31 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors import safe_open
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.evaluate import Evaluation, Thresholds
+from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.evaluate import Evaluation, Thresholds, evaluate
+from ablate_kit.metrics.stored import save_npz
+from ablate_kit.retraining.other_images import over_images
 from ablate_kit.retraining.retrain_recipe import load_retraining
 from ablate_kit.retraining.retrain_report import FILES, write_report
-from ablate_kit.retraining.runs import RunResult, finished, retrain_all
-from ablate_kit.retraining.summary import Difference, class_table, summary_table
+from ablate_kit.retraining.runs import DETECTIONS, RunResult, finished, retrain_all
+from ablate_kit.retraining.summary import Difference, by_arm, class_table, difference, summary_table
 from ablate_kit.shipped import recipe_file
 from detector.data.shapes import Shapes
 from detector.data.synthetic.layout import Figure
 from detector.network.model import HybridDetector
 from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.made_up import truth_of
 from tests.hybrid_file import save_hybrid
 from tests.small_runs import SMALL, Silent, coco_files
 
@@ -154,12 +160,13 @@ def test_the_table_says_what_the_runs_say() -> None:
         # Differences 0.1, 0.1, 0.4 (p 0.18) and -0.10, -0.11, -0.12 (p 0.0027, twice that by Holm).
         (
             [(0.3, 0.5, 0.7), (0.1, 0.29, 0.18)],
-            "1 of 2 arms differs from baseline in AP (paired t test over seeds, p < 0.05, Holm): "
-            "arm1 -0.1100 ± 0.0248",
+            "1 of 2 arms differs from baseline in AP on these images (paired t test over seeds, "
+            "p < 0.05, Holm): arm1 -0.1100 ± 0.0248",
         ),
         (
             [(0.3, 0.5, 0.7)],
-            "of none of 1 arm is it shown that its AP differs from that of baseline",
+            "of none of 1 arm is it shown that its AP on these images differs from that of "
+            "baseline",
         ),
         ([(0.3, 0.5)], "no test: that takes arms with 3 seeds or more"),
         ([(0.3, 0.5, 0.4)], "no test"),  # all alike: nothing says what chance does
@@ -173,6 +180,49 @@ def test_the_conclusion_says_which_arms_differ(cuts: list[tuple[float, ...]], to
         for seed, ap in enumerate(values)
     ]
     assert summary_table(outcomes).title.startswith(told)
+
+
+def test_an_arm_that_is_better_on_these_images_alone_is_not_said_to_be_on_others(
+    tmp_path: Path,
+) -> None:
+    """All seeds agree, on a few images that one arm happens to find: on others it may not."""
+    truth, found = made_up(24)
+    outcomes = []
+    for arm, images in (("baseline", 8), ("few", 10), ("most", 20)):
+        for seed in range(3):
+            # Of the others, and of one of all in every seed, the boxes are elsewhere.
+            kept = (found.image < images) | (found.image >= 23 - seed)
+            own = replace(found, boxes=found.boxes + np.where(kept, 0, 150)[:, None])
+            place = tmp_path / f"runs/{arm}-seed{seed}"
+            place.mkdir(parents=True)
+            save_npz(place / DETECTIONS, own, truth)
+            one = outcome(arm, seed, 0.0)
+            outcomes.append(replace(one, evaluation=evaluate(truth, own)))
+    others = over_images(tmp_path, outcomes, truth)
+    assert list(others) == ["few", "most"]
+    for arm, one in others.items():
+        seeds = difference(by_arm(outcomes)[arm], by_arm(outcomes)["baseline"], "AP")
+        assert seeds is not None
+        assert one.change == pytest.approx(seeds.mean)
+        assert one.p > (seeds.p or 0)
+        assert one.high - one.low > 2 * (seeds.half or 0)
+    told = summary_table(outcomes, others).title.splitlines()[0]
+    assert "; on other images like these (over seeds and images): most " in told
+    assert "few" not in told.partition("; on other images")[2]
+    (tmp_path / "runs/most-seed1" / DETECTIONS).unlink()  # fewer than an interval takes
+    assert list(over_images(tmp_path, outcomes, truth)) == ["few"]
+    few = summary_table(outcomes, {"few": others["few"]}).title.splitlines()[0]
+    assert few.endswith("; on other images like these (over seeds and images): none")
+
+
+def made_up(images: int) -> tuple[GroundTruth, Detections]:
+    """Two objects of each of two classes on every image, all of them found."""
+    image = np.repeat(np.arange(images), 4)
+    boxes = np.tile([[10.0, 10, 40, 40], [60, 60, 90, 90], [10, 60, 40, 90], [60, 10, 90, 40]],
+                    (images, 1))  # fmt: skip
+    labels = np.tile([0, 0, 1, 1], images)
+    truth = truth_of(image, boxes, labels, images=images, classes="ab", side=300)
+    return truth, Detections(image, boxes, np.full(len(image), 0.9), labels)
 
 
 def test_of_a_baseline_that_finds_nothing_no_arm_is_told() -> None:
