@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.chance import LEVEL, paired_test
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
@@ -47,6 +48,28 @@ class Findings:
             if one.variant in known:
                 found.setdefault(one.variant, one)
         return list(found.values())
+
+
+def stands_out(found: Findings, variant: str, others: Iterable[str]) -> bool:
+    """Whether a variant, the one that changes AP most, does so by more than each of some others.
+
+    All of the tests have to say so, which then need no adjustment, as the largest was chosen for
+    being so (Gutmann and Maymin 1987; ``benchmarks/simulated_stars.py``).
+    """
+    samples = {
+        one.name: own.overall["AP"]
+        for one, own in zip(found.results[1:], found.compared.samples, strict=False)
+    }
+    before = found.compared.baseline
+    if before is None or variant not in samples:
+        return False
+    own = samples[variant]
+    for one in others:
+        test = paired_test(own - samples[one])
+        same_sign = test is not None and test.change * (own.value - before.overall["AP"].value) > 0
+        if test is None or not same_sign or test.p >= 1 - LEVEL:
+            return False
+    return True
 
 
 def with_effect(one: NotedPart, change: Change) -> str:

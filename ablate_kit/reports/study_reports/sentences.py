@@ -10,7 +10,14 @@ from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import untold
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import adjusted_by, drawn_units, too_few_for_ap
-from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, outcome_of, ranked
+from ablate_kit.reports.study_reports.findings import (
+    NAMED,
+    Findings,
+    Sentence,
+    outcome_of,
+    ranked,
+    stands_out,
+)
 from ablate_kit.reports.study_reports.open_questions import what_is_undecided, what_was_left_out
 from ablate_kit.reports.study_reports.parts_alone import (
     random_controls,
@@ -76,7 +83,7 @@ def _in_short(found: Findings) -> Sentence | None:
     cost = f"{len(costs)} cost{'s' * (len(costs) == 1)}" if costs else "none is known to cost"
     counts = [f"{cost} more than {found.margin:g} AP"]
     if costs:
-        counts[0] += f", most of all {title(_costliest(costs, ap, found.margin))}"
+        counts[0] += f", {_most(found, _costliest(costs, ap, found.margin), costs)}"
     together, others = "", list[str]()
     for name in [one for one in of_all(found.study.together) if one in ap][-1:]:
         members = found.study.together[name]
@@ -92,8 +99,10 @@ def _in_short(found: Findings) -> Sentence | None:
     counts.append(says if free else "none is shown to be free")
     gains = ranked(cut, ap, "gains")
     if gains:
-        best = ", ".join(map(title, gains[:-2:-1]))
-        most = f", most of all without {best}" if len(gains) > 1 else f" ({best})"
+        best = gains[-1]
+        most = f", {_most(found, best, gains)}"
+        if len(gains) == 1:
+            most = f" ({title(best)})"
         counts.append(f"without {len(gains)} the detector is better{most}")
     left = len(cut) - len(costs) - len(free) - len(gains)
     if left:
@@ -115,8 +124,9 @@ def _how_to_read(found: Findings) -> Sentence:
     adjusted = f"{counted(tested, 'cut')} ({how})"
     return Sentence(
         "Changes of AP are against the unmodified model on the same images, each with its own "
-        f"95 % interval over {unit}; verdicts are at a margin of {found.margin:g} AP, adjusted for "
-        f"{adjusted}{_of_what(found, tested)}. {few and f'{few}. '}"
+        f"95 % interval over {unit}, and are named in their order here; verdicts are at a margin "
+        f"of {found.margin:g} AP, adjusted for {adjusted}{_of_what(found, tested)}. "
+        f"{few and f'{few}. '}"
         "All of it is about this checkpoint: for others, such as other seeds, run ablate replicate."
     )
 
@@ -127,6 +137,32 @@ def _of_what(found: Findings, tested: int) -> str:
     more = {"by zero beside the mean": zeros, "of several parts at once": tested - parts - zeros}
     named = ", ".join(f"{count} {what}" for what, count in more.items() if count)
     return f": {parts} of one part each, {named}" if named else ""
+
+
+def _most(found: Findings, one: NotedPart, among: Sequence[NotedPart]) -> str:
+    """That a part changes AP most, of those that it is not inside of, nor they of it."""
+    own = _line(found, one)
+    others = [
+        other.variant
+        for other in among
+        if other.variant != one.variant
+        and one.variant not in _line(found, other)
+        and other.variant not in own
+    ]
+    gains = outcome_of(found.ap()[one.variant]) == "gains"
+    told = f"most of all {'without ' if gains else ''}{title(one)}"
+    if stands_out(found, one.variant, others):
+        return told
+    return f"{told} here, but others may {'bring' if gains else 'cost'} as much"
+
+
+def _line(found: Findings, one: NotedPart) -> set[str]:
+    """Variants of the parts that one is inside of."""
+    line = set[str]()
+    while one.parent is not None:
+        one = found.study.parts[one.parent]
+        line.add(one.variant)
+    return line
 
 
 def _costliest(costs: Sequence[NotedPart], ap: Mapping[str, Change], margin: float) -> NotedPart:
