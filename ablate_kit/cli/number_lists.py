@@ -3,12 +3,14 @@
 from ablate_kit.errors import UserError
 
 
-def numbers(text: str, what: str) -> list[float]:
+def numbers(text: str, what: str, example: str = "5,10") -> list[float]:
     """[5.0, 10.0] for "5,10"."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f'cannot read {what} "{text}"; expected numbers such as 5,10') from None
+        raise UserError(
+            f'cannot read {what} "{text}"; expected numbers such as {example}'
+        ) from None
 
 
 def whole_numbers(text: str | None, what: str) -> tuple[int, ...]:

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ablate_kit.cli.output import say
+from ablate_kit.cli.time_left import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -60,7 +60,7 @@ class Display:
         terms = ", ".join(
             f"{name} {values[f'loss/{name}']:.2f}" for name in SHOWN if f"loss/{name}" in values
         )
-        rest = timedelta(seconds=round(self.left * (time.monotonic() - self.began) / self.taken))
+        rest = duration(self.left * (time.monotonic() - self.began) / self.taken)
         parts = [
             f"loss {values['loss/loss']:.3f} ({terms})",
             f"lr {values['lr']:.2g}",

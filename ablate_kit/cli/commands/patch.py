@@ -11,6 +11,7 @@ from ablate_kit.cli.common_options import BatchSize, Device, NoReplay
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
+from ablate_kit.cli.number_lists import numbers
 from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn, watched
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
@@ -48,7 +49,8 @@ def patch(
     """Put modules of one checkpoint into another: which of them make the difference?"""
     check_there(first, donor)
     names = names_of_two(first, donor, model.weights, donor_weights)
-    images, points = data.given(), _numbers(alpha)
+    images = data.given()
+    points = list(dict.fromkeys(numbers(alpha, "--alpha", "0.5,1.5"))) if alpha else []
     asked = tests.statistics()
     if not asked.resamples:
         raise UserError("--resamples is 0: then nothing tells a difference from chance")
@@ -102,11 +104,3 @@ def patch(
         say_lines("\n".join(told))
         say_lines(written.table.text())
         say_where(folder)
-
-
-def _numbers(given: str) -> list[float]:
-    try:
-        found = [float(one) for one in given.split(",") if one.strip()]
-    except ValueError:
-        raise UserError(f'--alpha is "{given}"; expected numbers such as 0.5,1.5') from None
-    return list(dict.fromkeys(found))

@@ -173,7 +173,7 @@ def test_what_cannot_be_patched_is_refused_in_a_line(
 ) -> None:
     for arguments, told in (
         ((SHAPES_TINY, donor, "--shapes", "--resamples", 0), "--resamples is 0"),
-        ((SHAPES_TINY, donor, "--shapes", "--alpha", "half"), 'alpha is "half"'),
+        ((SHAPES_TINY, donor, "--shapes", "--alpha", "half"), 'cannot read --alpha "half"'),
         ((SHAPES_TINY, donor, "--shapes", "--alpha", "99"), "from -10 to 10"),
         ((SHAPES_TINY, SHAPES_TINY, "--shapes"), "given twice"),
     ):

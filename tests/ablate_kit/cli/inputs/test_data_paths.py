@@ -62,7 +62,7 @@ WRONG_NAMES = {
     f"eval {TINY} {TINY} --shapes": "a checkpoint is given twice",
     f"eval {TINY} there.json --shapes --adjust fdx": 'did you mean "fdr"?',
     f"knobs {TINY} --depth": "give one data set: --annotations with",
-    f"patch {TINY} there.json --shapes --alpha x": '--alpha is "x"; expected numbers',
+    f"patch {TINY} there.json --shapes --alpha x": 'cannot read --alpha "x"; expected numbers',
     f"gradients {TINY} --shapes --threshold lows=1 -o none": 'did you mean "low"?',
     f"study {TINY} --shapes --class-names none.txt": "none.txt: no such file",
     f"eval {TINY} none.pth --shapes": "cannot open none.pth",
