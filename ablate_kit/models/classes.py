@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate_kit import text as safe
+from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files.text_files import open_text
 
@@ -135,20 +136,30 @@ def _plain(name: str) -> str:
 
 @dataclass(frozen=True)
 class ClassNames:
-    """What ``--class-names`` says: a name for each output, or for some by their number."""
+    """What ``--class-names`` says: a name for each output, or for some by their number; ``rising``
+    where these are listed in the order of their numbers."""
 
     names: tuple[str, ...]
     by_id: bool
+    rising: bool = False
 
     def of(self, classes: Sequence[str], what: str) -> tuple[str, ...]:
         """In place of the ``classes`` of ``what``; raises ``UserError`` where the numbers differ.
 
-        Of names by number, the rest of the outputs mean nothing; of others, a first output that
-        means nothing, a background, needs no name.
+        Of names by number, the rest of the outputs mean nothing; where the numbers are beyond the
+        outputs, and there are as many names, outputs count the names. Of others, a first output
+        that means nothing, a background, needs no name.
         """
         missing = len(classes) - len(self.names)
         if missing == 1 and not self.by_id and classes[0] == NO_CLASS:
             return (NO_CLASS, *self.names)
+        counted = tuple(one for one in self.names if one != NO_CLASS)
+        if missing < 0 and self.by_id and self.rising and len(counted) == len(classes):
+            tell(
+                f"the outputs of {what} are taken for the {len(counted)} categories in their order "
+                f"({_few(counted)}); if they are in another, name them in a text file"
+            )
+            return counted
         if missing < 0 or (missing and not self.by_id):
             raise UserError(
                 f"{len(self.names)} class names for {what}, which has {len(classes)} classes "
@@ -166,9 +177,9 @@ def read_class_names(path: Path) -> ClassNames:
     """
     with open_text(path) as file:  # once, for it may be a pipe
         text = file.read()
-    by_id = text.lstrip().startswith("{")
+    by_id, rising = text.lstrip().startswith("{"), False
     if by_id:
-        names = _of_categories(text, path)
+        names, rising = _of_categories(text, path)
     else:
         # Only line feeds end a line: U+2028 and the like may stand in names.
         names = tuple(line.strip() for line in text.split("\n") if line.strip())
@@ -177,10 +188,11 @@ def read_class_names(path: Path) -> ClassNames:
     twice = next((x for i, x in enumerate(names) if x in names[:i] and x != NO_CLASS), None)
     if twice is not None:
         raise UserError(f'{path}: "{twice}" is in it twice')
-    return ClassNames(names, by_id)
+    return ClassNames(names, by_id, rising)
 
 
-def _of_categories(text: str, path: Path) -> tuple[str, ...]:
+def _of_categories(text: str, path: Path) -> tuple[tuple[str, ...], bool]:
+    """Their names by id, and whether ids rise."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -196,7 +208,8 @@ def _of_categories(text: str, path: Path) -> tuple[str, ...]:
         names[number] = name.strip()
     if not names:
         raise UserError(f'{path}: no list "categories" of ids and names in it')
-    return tuple(names.get(number, NO_CLASS) for number in range(max(names) + 1))
+    by_number = tuple(names.get(number, NO_CLASS) for number in range(max(names) + 1))
+    return by_number, list(names) == sorted(names)
 
 
 def _few(names: Sequence[str]) -> str:

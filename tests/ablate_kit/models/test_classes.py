@@ -113,6 +113,19 @@ def test_names_of_categories(tmp_path: Path) -> None:
             read_class_names(path)
 
 
+def test_outputs_that_count_the_categories_of_a_file(tmp_path: Path, told: list[str]) -> None:
+    """Most training code numbers outputs so, whatever holes the ids have."""
+    path = tmp_path / "train.json"
+    path.write_text('{"categories": [{"id": 1, "name": "bolt"}, {"id": 7, "name": "nut"}]}')
+    assert read_class_names(path).of(["LABEL_0", "LABEL_1"], "x") == ("bolt", "nut")
+    assert "outputs of x are taken for the 2 categories in their order (bolt, nut)" in told[0]
+    with pytest.raises(UserError, match="8 class names for x, which has 3 classes"):
+        read_class_names(path).of(["0", "1", "2"], "x")
+    path.write_text('{"categories": [{"id": 7, "name": "nut"}, {"id": 1, "name": "bolt"}]}')
+    with pytest.raises(UserError, match="8 class names for x"):  # of which order nobody knows
+        read_class_names(path).of(["0", "1"], "x")
+
+
 def test_images_with_more_objects_than_are_kept_are_said() -> None:
     def truth(count: int) -> GroundTruth:
         return truth_of(np.zeros(count), np.tile([0, 0, 1, 1], (count, 1)), np.zeros(count))
