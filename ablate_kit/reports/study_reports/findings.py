@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ablate_kit.metrics.result import Result
+from ablate_kit.metrics.uncertainty.bootstrap import Sampled
 from ablate_kit.metrics.uncertainty.chance import LEVEL, paired_test
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change
@@ -50,17 +51,19 @@ class Findings:
         return list(found.values())
 
 
+def ap_samples(found: Findings) -> dict[str, Sampled]:
+    """Of each variant, by name; nothing without resamples."""
+    pairs = zip(found.results[1:], found.compared.samples, strict=False)
+    return {one.name: own.overall["AP"] for one, own in pairs}
+
+
 def stands_out(found: Findings, variant: str, others: Iterable[str]) -> bool:
     """Whether a variant, the one that changes AP most, does so by more than each of some others.
 
     All of the tests have to say so, which then need no adjustment, as the largest was chosen for
     being so (Gutmann and Maymin 1987; ``benchmarks/simulated_stars.py``).
     """
-    samples = {
-        one.name: own.overall["AP"]
-        for one, own in zip(found.results[1:], found.compared.samples, strict=False)
-    }
-    before = found.compared.baseline
+    samples, before = ap_samples(found), found.compared.baseline
     if before is None or variant not in samples:
         return False
     own = samples[variant]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ablate_kit.metrics.uncertainty.chance import LEVEL
+from ablate_kit.metrics.uncertainty.chance import LEVEL, paired_test
 from ablate_kit.metrics.uncertainty.verdict import free_takes
 from ablate_kit.plural import counted, first_few
 from ablate_kit.reports.answer import drawn_units, not_shown, without_labels
@@ -10,6 +10,7 @@ from ablate_kit.reports.study_reports.findings import (
     NAMED,
     Findings,
     Sentence,
+    ap_samples,
     by,
     ranked,
     with_effect,
@@ -204,9 +205,31 @@ def random_controls(found: Findings) -> Sentence | None:
         heads = f"{len(differ)} heads"
         told = f"{_costliest('these random cuts', least)}, {_costliest('the heads', head)}"
     return Sentence(
-        f"Beside {heads} as many random elements of the same tensors were cut: {told}.",
+        f"Beside {heads} as many random elements of the same tensors were cut: {told}"
+        f"{_beyond_random(found, pairs)}.",
         tuple(name for pair in pairs for name in pair),
     )
+
+
+def _beyond_random(found: Findings, pairs: Sequence[tuple[str, str]]) -> str:
+    """How many heads cost more than their own random elements, by a test that is adjusted for all
+    heads that were cut: those beside which there is a control are the costliest, among others."""
+    samples = ap_samples(found)
+    tests = [
+        paired_test(samples[head] - samples[control])
+        for control, head in pairs
+        if {head, control} <= samples.keys()
+    ]
+    if not tests:
+        return ""
+    heads = max(len(tests), sum(one.head is not None for one in found.cut()))
+    more = sum(
+        test is not None and test.change < 0 and test.p * heads < 1 - LEVEL for test in tests
+    )
+    if len(tests) == 1:
+        return f"; it {'costs significantly' if more else 'is not shown to cost'} more"
+    told = f"{more or 'none'} of the heads {'cost' if more > 1 else 'costs'} significantly more"
+    return f"; {told} than theirs (adjusted for {heads})"
 
 
 def _costliest(cuts: str, least: float) -> str:

@@ -481,6 +481,32 @@ def test_what_changes_most_is_more_than_chance_or_said_to_be_that(sign: int) -> 
     assert f" here, but others may {'bring' if without else 'cost'} as much" in told
 
 
+@pytest.mark.parametrize(
+    ("own", "count", "said"),
+    [
+        (0.3, 2, "; 2 of the heads cost significantly more than theirs (adjusted for 3)."),
+        (0.1, 2, "; none of the heads costs significantly more than theirs (adjusted for 3)."),
+        (0.3, 1, "; it costs significantly more."),
+        (0.1, 1, "; it is not shown to cost more."),
+    ],
+)
+def test_heads_cost_more_than_random_elements_by_a_test(own: float, count: int, said: str) -> None:
+    """Heads beside which there is a control are the costliest of those that were cut."""
+    rng = np.random.default_rng(6)
+    drawn = {f"head{i}": rng.normal(-own, 0.03, IMAGES) for i in range(3)}
+    drawn |= {f"head{i}-control0": rng.normal(-0.1, 0.03, IMAGES) for i in range(count)}
+    found = told_of(drawn, parts=[part("a", head=i, variant=f"head{i}") for i in range(3)])
+    results = [
+        replace(one, kind="control", factors={"control_of": one.name.removesuffix("-control0")})
+        if "control" in one.name
+        else one
+        for one in found.results
+    ]
+    told = [one.text for one in sentences(replace(found, results=results))]
+    (random,) = (one for one in told if one.startswith("Beside"))
+    assert random.endswith(said)
+
+
 def test_what_costs_most_is_not_compared_with_what_it_is_inside_of() -> None:
     rng = np.random.default_rng(5)
     shared = rng.normal(0, 0.03, IMAGES)
