@@ -219,6 +219,19 @@ def progress(of_bytes: bool = False) -> "Iterator[Progress]":
 
 
 @contextmanager
+def reporting() -> Iterator[None]:
+    """Says in a terminal that a report is made, which takes minutes for thousands of images."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status("comparing, for the report"):
+        yield
+
+
+@contextmanager
 def watched(batches: Sized, look: "Watch" = lambda _: None) -> "Iterator[SweepProgress]":
     """Shows how far image passes are, which run in one stretch or in several; ``look``: told what a
     look of a race has come to."""
@@ -236,4 +249,9 @@ def watched(batches: Sized, look: "Watch" = lambda _: None) -> "Iterator[SweepPr
         def advance(name: str, passes: int) -> None:
             bars.update(bar, advance=passes, description=name)
 
-        yield SweepProgress(begin, advance, look)
+        def score(done: int, variants: int) -> None:
+            if not done:
+                bars.reset(bar, total=variants, part="", batches=0)
+            bars.update(bar, completed=done, description="evaluating")
+
+        yield SweepProgress(begin, advance, look, score)

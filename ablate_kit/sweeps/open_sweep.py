@@ -281,6 +281,7 @@ class OpenSweep:
                 fixed_threshold=evaluation.score_threshold,
                 check=unchanged,
                 labelled=labelled,
+                watch=progress.score,
             )
             stretches = rounds_of(rounds, partial(ledger.lacking, len(self.batches)), scores.of)
 

@@ -37,11 +37,13 @@ class Progress:
         begin: told how many passes, each of one variant over one image, are ahead.
         advance: told a variant's name and how many of its images were just done.
         look: told what a look of a race has come to.
+        score: told, once passes are done, how many of how many variants have their numbers.
     """
 
     begin: Begin = lambda _: None
     advance: Advance = lambda _, __: None
     look: Watch = lambda _: None
+    score: Callable[[int, int], None] = lambda _, __: None
 
 
 UNWATCHED = Progress()
@@ -89,6 +91,7 @@ def sweep(
         fixed_threshold=evaluation.score_threshold,
         threshold=threshold,
         labelled=labelled,
+        watch=progress.score,
     )
     wanted = [baseline, *variants]
     rounds = _rounds(wanted, first=not labelled)

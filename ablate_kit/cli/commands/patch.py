@@ -12,7 +12,16 @@ from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.number_lists import numbers
-from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn, watched
+from ablate_kit.cli.output import (
+    reporting,
+    resumable,
+    say,
+    say_lines,
+    say_where,
+    this_command,
+    warn,
+    watched,
+)
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import names_of_two
@@ -98,7 +107,9 @@ def patch(
         say(f"{many}, {what} on {counted(len(opened.dataset), 'image')}: {folder}")
         with watched(opened.batches) as display:
             warn(opened.run(ledger, RunOptions(replay=not no_replay), display).notes)
-        written, results = write_sweep_report(ledger, opened.dataset, top=top), ledger.results()
+        with reporting():
+            written = write_sweep_report(ledger, opened.dataset, top=top)
+        results = ledger.results()
         together = interplay(results, written.compared)
         told = account(names[0], names[1], results, written.compared.changes, together)
         say_lines("\n".join(told))

@@ -10,7 +10,7 @@ import typer
 from ablate_kit.cli.common_options import Device
 from ablate_kit.cli.early import check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import resumable, say, say_lines, this_command, warn, watched
+from ablate_kit.cli.output import reporting, resumable, say, say_lines, this_command, warn, watched
 from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
@@ -102,4 +102,5 @@ def _sweep(
         say(f"{opened.count_of('cut')} on {counted(len(opened.dataset), 'image')}: {folder}")
         with watched(opened.batches) as display:
             warn(opened.run(ledger, progress=display).notes)
-        write_sweep_report(ledger, opened.dataset)
+        with reporting():
+            write_sweep_report(ledger, opened.dataset)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ablate_kit.cli.early import check_run
-from ablate_kit.cli.output import hear, say, say_lines, say_where, warn
+from ablate_kit.cli.output import hear, reporting, say, say_lines, say_where, warn
 from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
 
 
@@ -40,7 +40,7 @@ def report(
             dataset = images_of(ledger)
         except UserError as reason:
             warn([f"no photographs in the report: {reason}"])
-    with Ledger.locked(run):
+    with Ledger.locked(run), reporting():
         table = write_sweep_report(ledger, dataset, examples, asked, top).table
     say_lines(table.text())
     for name in ("margin", "adjust"):

@@ -11,7 +11,16 @@ from ablate_kit.cli.common_options import BatchSize, Device, PlanOnly
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn, watched
+from ablate_kit.cli.output import (
+    reporting,
+    resumable,
+    say,
+    say_lines,
+    say_where,
+    this_command,
+    warn,
+    watched,
+)
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
 from ablate_kit.cli.time_left import duration
@@ -99,7 +108,8 @@ def study(
         with watched(opened.sweep.batches) as display:
             outcome = opened.run(folder, this_command(), progress=display)
         warn(outcome.notes)
-        compared = write_sweep_report(outcome.ledger, opened.sweep.dataset).compared
+        with reporting():
+            compared = write_sweep_report(outcome.ledger, opened.sweep.dataset).compared
         said = (folder / "report" / "sentences.md").read_text(encoding="utf-8").splitlines()
         short, *rest = said
         say_lines("\n" + "".join(f"{line}\n" for line in rest))

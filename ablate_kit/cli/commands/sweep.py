@@ -15,7 +15,16 @@ from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.execution_options import ExecutionOptions
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import resumable, say, say_lines, say_where, this_command, warn, watched
+from ablate_kit.cli.output import (
+    reporting,
+    resumable,
+    say,
+    say_lines,
+    say_where,
+    this_command,
+    warn,
+    watched,
+)
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
 from ablate_kit.errors import UserError
@@ -197,7 +206,8 @@ def sweep(
         if write and outcome.removed:
             _write(opened.checkpoint, outcome.removed, write, dry_run)
         warn(outcome.notes)
-        report = write_sweep_report(ledger, opened.dataset, top=top)
+        with reporting():
+            report = write_sweep_report(ledger, opened.dataset, top=top)
         log_sweep(loggers, folder)
         say_lines(report.table.text())
         _say_screened(ledger, recipe)

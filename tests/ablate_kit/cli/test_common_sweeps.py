@@ -119,6 +119,16 @@ def test_a_log_gets_a_line_every_so_often(
         now[0] += 30
         told.advance("unmodified", 30)
         assert capsys.readouterr().err == "round 2: 4 of 10 batches, 40%; 1:00 left\n"
+        told.score(0, 8)
+        for done in (1, 2):
+            now[0] += 30
+            told.score(done, 8)
+        said = "evaluating: 1 of 8, 12%; 3:30 left\nevaluating: 2 of 8, 25%; 3:00 left\n"
+        assert capsys.readouterr().err == said
+        told.begin(100)
+        now[0] += 30
+        told.advance("one", 50)
+        assert capsys.readouterr().err == "round 3: 5 of 10 batches, 50%; 30 s left\n"
     with watched(range(1)) as told:
         told.begin(4)  # of one batch nothing better is known
         now[0] += 40

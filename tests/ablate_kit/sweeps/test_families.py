@@ -15,6 +15,10 @@ def test_who_watches_hears_the_names_of_the_checkpoints(tmp_path: Path) -> None:
     adapter = adapter_of(SHAPES_TINY)
     families = [Family(Variant(name, "checkpoint"), adapter) for name in ("one", "two")]
     heard: list[str] = []
-    watch = Progress(advance=lambda name, _: heard.append(name))
+    scored: list[tuple[int, int]] = []
+    watch = Progress(
+        advance=lambda name, _: heard.append(name), score=lambda *told: scored.append(told)
+    )
     sweep_families(families, Shapes(2), EvaluationSettings(), folder=tmp_path, progress=watch)
     assert list(dict.fromkeys(heard)) == ["one", "two"]
+    assert scored == 2 * [(0, 1), (1, 1)]
