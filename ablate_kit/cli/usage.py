@@ -27,12 +27,12 @@ def error_message(error: Any) -> str:
 def _what(error: Any, context: Any) -> str:
     if hasattr(error, "possibilities") and context is not None:
         name = error.option_name
-        return f'no option "{name}"{did_you_mean(name, _options(context))}'
+        return f'no option "{name}"{did_you_mean(name, _options(context)) or _all(context, ";")}'
     commands = getattr(getattr(context, "command", None), "commands", None)
     if commands and "No such command" in error.format_message():
         name = error.format_message().split("'")[1]
-        near = did_you_mean(name, commands) or ";"
-        return f'no command "{name}"{near} {context.command_path} --help lists all'
+        near = did_you_mean(name, commands)
+        return f'no command "{name}"{near}{_all(context, "" if near else ";")}'
     message = " ".join(error.format_message().split()).removesuffix(".")
     message = message[:1].lower() + message[1:].replace("'", '"')
     extra = re.search(r"unexpected extra argument.*\((\d+)\)$", message)
@@ -41,6 +41,10 @@ def _what(error: Any, context: Any) -> str:
     if message.startswith("missing") and (told := getattr(error.param, "help", None)):
         message += f" ({told.removesuffix('.')})"
     return message
+
+
+def _all(context: Any, mark: str) -> str:
+    return f"{mark} {context.command_path} --help lists all"
 
 
 def _options(context: Any) -> list[str]:

@@ -223,7 +223,7 @@ def test_the_same_checkpoint_twice(refuse: Run, hybrid: Path) -> None:
         ("data vok", 'data: no command "vok"; did you mean "voc"? ablate data --help lists all'),
         ("eval a.pth --lmit 3", 'eval: no option "--lmit"; did you mean "--limit"?'),
         ("data voc --rot x", 'data voc: no option "--rot"; did you mean "--root"?'),
-        ("keys a.pth -9", 'keys: no option "-9"'),
+        ("keys a.pth -9", 'keys: no option "-9"; ablate keys --help lists all'),
         ("eval a.pth --shapes --limit 0", 'eval: invalid value for "--limit"'),
         ("eval a.pth --limit many", 'eval: invalid value for "--limit"'),
         ("keys", 'keys: missing argument "checkpoint" (A file'),
