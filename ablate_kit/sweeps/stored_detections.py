@@ -2,16 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import safetensors.numpy
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
-from ablate_kit.metrics.stored import pack, unpack
+from ablate_kit.metrics.stored import Arrays, pack, unpack
 from ablate_kit.text import first_line
 from detector.disk.atomic import new_stream
 from detector.disk.bounded import opened
@@ -45,17 +49,18 @@ class UnfinishedBatches:
         write(self.folder / name, data)
 
     def variants(self, batches: int, keys: tuple[str, ...]) -> Iterator[Detections]:
-        """All detections of each variant."""
-        parts: dict[str, dict[int, Detections]] = {key: {} for key in keys}
+        """All detections of each variant. Nothing of others is read, and what waits for its turn is
+        packed: thousands of images times hundreds of variants are no small part of a memory."""
+        parts: dict[str, dict[int, _Packed]] = {key: {} for key in keys}
         for path in self._files():
-            keys_there = _keys_of(path)
-            if parts.keys() & set(keys_there):
-                those = read_detections(path, len(keys_there))
-                for key, found in zip(keys_there, those, strict=True):
-                    if key in parts:
-                        parts[key][_batch_of(path)] = found
-        for by_batch in parts.values():
-            yield Detections.concatenate([by_batch[batch] for batch in range(batches)])
+            there = _keys_of(path)
+            chosen = [number for number, key in enumerate(there) if key in parts]
+            if chosen:
+                for number, packed in zip(chosen, _packed(path, len(there), chosen), strict=True):
+                    parts[there[number]][_batch_of(path)] = packed
+        for key in keys:
+            by_batch = parts.pop(key)
+            yield Detections.concatenate([by_batch[batch].found() for batch in range(batches)])
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
@@ -69,22 +74,57 @@ def _batch_of(path: Path) -> int:
 
 
 def _keys_of(path: Path) -> list[str]:
-    try:
-        with opened(path), safe_open(path, "numpy") as file:  # a pipe is not waited for
-            return _KEYS.validate_json((file.metadata() or {})["keys"], strict=True)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is not readable: {first_line(error)}") from None
+    with _readable(path), opened(path), safe_open(path, "numpy") as file:  # no pipe is waited for
+        return _KEYS.validate_json((file.metadata() or {})["keys"], strict=True)
 
 
-def read_detections(path: Path, count: int) -> list[Detections]:
+@dataclass(frozen=True)
+class _Packed:
+    """One set of detections of a file, as it is there."""
+
+    path: Path
+    columns: Arrays
+
+    def found(self) -> Detections:
+        with _readable(self.path):
+            (found,) = unpack(self.columns)
+            return found
+
+
+def read_detections(path: Path) -> Detections:
+    """Those of one finished variant."""
+    return _packed(path, 1, [0])[0].found()
+
+
+def _packed(path: Path, count: int, chosen: Sequence[int]) -> list[_Packed]:
+    """Of a file with so many sets of detections, those chosen."""
+    with _readable(path), opened(path), safe_open(path, "numpy") as file:
+        counts = file.get_tensor("count")
+        if len(counts) != count:
+            raise ValueError(f"it holds {len(counts)} sets of detections, expected {count}")
+        ends = np.cumsum(counts)
+        spans = ((int(ends[one] - counts[one]), int(ends[one])) for one in chosen)
+        return [_Packed(path, _rows(file, start, end)) for start, end in spans]
+
+
+def _rows(file: Any, start: int, end: int) -> Arrays:
+    found: Arrays = {"count": np.array([end - start])}
+    for name in file.keys() - found.keys():
+        column = file.get_slice(name)
+        if start < end:
+            found[name] = column[start:end]
+        else:  # from the end of a column on there is nothing to take, not even no rows
+            kind = float if column.get_dtype().startswith("F") else int
+            found[name] = np.zeros((0, *column.get_shape()[1:]), kind)
+    return found
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with opened(path):
-            found = unpack(safetensors.numpy.load_file(path))
+        yield
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, UserError) as error:
         raise UserError(f"{path} is not readable: {first_line(error)}") from None
-    if len(found) != count:
-        raise UserError(f"{path} holds {len(found)} sets of detections, expected {count}")
-    return found
 
 
 def write(path: Path, data: bytes) -> None:
