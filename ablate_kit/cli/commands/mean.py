@@ -1,6 +1,7 @@
 """``ablate mean``: heads and channels replaced by their mean over reference images."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.kinds.kind import Kind
+    from ablate_kit.models.adapter import Adapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +76,14 @@ def mean(
         )
     with copies.open(checkpoint) as opened:
 
-        def reference() -> ReferenceImages:
-            adapter = open_adapter(
+        @cache
+        def adapter() -> "Adapter":
+            return open_adapter(
                 opened, model, trust_remote_code=trust_remote_code, class_names=class_names
             )
-            return ReferenceImages(adapter, dataset)
 
-        source = KindContext(opened, reference, anatomy=anatomy_of(opened, model))
+        def reference() -> ReferenceImages:
+            return ReferenceImages(adapter(), dataset)
+
+        source = KindContext(opened, reference, adapter, anatomy=anatomy_of(opened, model))
         copies.write(opened, kind.make(source), output)

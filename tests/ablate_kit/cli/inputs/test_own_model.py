@@ -9,6 +9,39 @@ import torch
 from ablate_kit.cli.model_options import ModelOptions
 from tests.ablate_kit.conftest import Run
 
+ATTENTION = """
+import torch
+from torch import nn
+import ablate_kit as ak
+
+class Attention(nn.Module):
+    n_heads = 2
+
+    def __init__(self):
+        super().__init__()
+        self.wq, self.wk, self.wv, self.wo = (nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        three = (self.wq(x), self.wk(x), self.wv(x))
+        q, k, v = (one.unflatten(-1, (2, 4)).transpose(1, 2) for one in three)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.wo(mixed.transpose(1, 2).flatten(2))
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.attn = nn.Conv2d(3, 8, 16, 16), Attention()
+
+    def forward(self, images):
+        return self.attn(self.stem(images).flatten(2).transpose(1, 2))
+
+def build(checkpoint, device):
+    net = Net()
+    net.load_state_dict(checkpoint.state_dict())
+    prepare = lambda image: torch.tensor(image[:64, :64]).permute(2, 0, 1) / 255
+    return ak.wrap(net, classes=["a"], prepare=prepare, decode=None, device=device)
+"""
+
 RECIPE = """
 model: {{checkpoint: {checkpoint}{more}}}
 data: {{kind: shapes, limit: 2}}
@@ -63,6 +96,19 @@ def test_a_run_goes_on_from_another_folder_and_says_how_it_is_made_again(
     monkeypatch.chdir(folder)
     again = run("sweep", "recipe.yaml", "--model", model, "-o", folder)
     assert "resuming: 1 of 1 variants are done" in again
+
+
+def test_means_know_the_heads_that_the_module_says(run: Run, tmp_path: Path) -> None:
+    code, weights = tmp_path / "net.py", tmp_path / "net.pth"
+    code.write_text(ATTENTION)
+    linear = {f"attn.{one}": torch.nn.Linear(8, 8) for one in ("wq", "wk", "wv", "wo")}
+    modules = {"stem": torch.nn.Conv2d(3, 8, 16, 16), **linear}
+    torch.save({f"{name}.{key}": value for name, module in modules.items()
+                for key, value in module.state_dict().items()}, weights)  # fmt: skip
+    model = ("--model", f"python:{code}:build", "--shapes", "--limit", 2)
+    run("mean", weights, "attn", "--each", *model, "-o", tmp_path / "means")
+    made = [path.name for path in sorted((tmp_path / "means").glob("*.pth"))]
+    assert made == ["attn-head0-mean.pth", "attn-head1-mean.pth"]
 
 
 def test_a_recipe_names_no_code(
