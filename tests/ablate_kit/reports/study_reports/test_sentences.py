@@ -540,6 +540,13 @@ def test_of_classes_that_gain_it_is_not_said_that_the_images_do_not_tell() -> No
     assert told.endswith("1 gains significantly.")
 
 
+def test_of_a_single_class_nothing_is_said_twice() -> None:
+    found = findings({"neck": change(-0.2, "costs")}, [part("neck")])
+    compared = replace(found.compared, classes=["cat"], by_class=[[change(-0.2, "costs")]])
+    texts = [one.text for one in sentences(replace(found, compared=compared))]
+    assert not [text for text in texts if "significantly by" in text]
+
+
 def test_parts_that_hurt_are_named() -> None:
     names = [f"blocks.{i}" for i in range(6)]
     by = {name: change(0.1 + 0.01 * i, "gains") for i, name in enumerate(names)}
