@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate_kit.ablations.ablation import Ablation, joined
+from ablate_kit.ablations.factors import members_in
+from ablate_kit.ablations.kinds.means import with_parts
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.shrinking.smaller_checkpoint import reduce, resizable
 from ablate_kit.shrinking.variants import FreeVariants
-
-_MEAN = "mean"  # how kinds of ablations end that put a mean in place of what a part says
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,11 @@ def free_parts(
     resizable(checkpoint, adapter)
     taken: list[Ablation] = []
     kept: dict[str, str] = {}
+    alone = {one.name for one in free.ablations}
     for one in free.ablations:
+        if (members := members_in(one.factors)) and alone.issuperset(members):
+            continue  # a cut of several at once: each of them is there by itself
+        one = with_parts(one, checkpoint)
         try:
             _check(checkpoint, adapter, one)
             joined(*taken, one)
@@ -39,9 +43,8 @@ def free_parts(
         except UserError as error:
             kept[one.name] = str(error)
     if not taken:
-        # A mean never can: what else stands in the way is told first.
-        told = [one for one in free.ablations if not one.kind.endswith(_MEAN)] or free.ablations
-        name = told[0].name
+        # A mean of what is no head never can: what else stands in the way is told first.
+        name = min(kept, key=lambda one: "other values" in kept[one])
         raise UserError(f"nothing that {run} found free can be taken out; {name}: {kept[name]}")
     return FreeParts(joined(*taken, name=f"free-parts-of-{run.name}"), tuple(taken), kept)
 
@@ -49,8 +52,6 @@ def free_parts(
 def _check(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> None:
     """Raises ``UserError`` for what zeroes nothing that can be taken out; what is left of a part,
     such as the last head of a branch, stays as zeros."""
-    if ablation.kind.endswith(_MEAN):
-        raise UserError("a mean is other values, not zero: a smaller model cannot be without it")
     reduction = reduce(checkpoint, adapter, ablation)
     if not reduction.structures:
         why = "it zeroes no whole head, hidden unit, query, branch, layer or channel"

@@ -68,6 +68,8 @@ class Reduction:
 
     def applied(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor as the ablation leaves it, without what is gone."""
+        if name in self.zeroed.biases:
+            tensor = torch.tensor(self.zeroed.biases[name], dtype=torch.double).to(tensor.dtype)
         if name in self.zeroed.masks:
             tensor = tensor.masked_fill(torch.from_numpy(self.zeroed.masks[name]), 0.0)
         for axis, indices in self.gone.get(name, {}).items():

@@ -1,14 +1,14 @@
 """Which elements of a checkpoint an ablation makes zero, and which rows it takes away."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.attention import OFF_MAP, OFF_MAP_HALF, TensorLike
-from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed
+from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed, Whole
 from ablate_kit.errors import UserError, did_you_mean
 
 Mask = npt.NDArray[np.bool_]
@@ -17,10 +17,12 @@ Mask = npt.NDArray[np.bool_]
 @dataclass(frozen=True)
 class Zeroed:
     """``masks`` are true where an element becomes zero, for each tensor that is touched; ``rows``
-    are those of tables of queries that are taken away."""
+    are those of tables of queries that are taken away; ``biases`` are those that take up the mean
+    of what becomes zero before them, with their elements."""
 
     masks: Mapping[str, Mask]
     rows: Mapping[str, tuple[int, ...]]
+    biases: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def whole(self, *tensors: str) -> bool:
         """Whether every element of all these tensors becomes zero."""
@@ -51,9 +53,14 @@ def zeroed(ablation: Ablation, tensors: Mapping[str, TensorLike]) -> Zeroed:
     smaller model could be without.
     """
     masks: dict[str, Mask] = {}
+    biases: dict[str, tuple[float, ...]] = {}
     for edit in ablation.edits:
-        _check(edit, ablation.name, tensors)
+        _check_there(edit.tensor, ablation.name, tensors)
         shape = tuple(tensors[edit.tensor].shape)
+        if edit.values and _takes_up(edit) and shape == (len(edit.values),):
+            biases[edit.tensor] = edit.values
+            continue
+        _check(edit, ablation.name, tensors)
         mask = masks.setdefault(edit.tensor, np.zeros(shape, dtype=bool))
         if isinstance(edit.region, Blocks):
             leading = (slice(None),) * edit.region.axis
@@ -61,7 +68,12 @@ def zeroed(ablation: Ablation, tensors: Mapping[str, TensorLike]) -> Zeroed:
                 mask[(*leading, slice(start, stop))] = True
         else:
             mask[...] = True
-    return Zeroed(masks, dict(_rows(ablation, tensors)))
+    return Zeroed(masks, dict(_rows(ablation, tensors)), biases)
+
+
+def _takes_up(edit: Edit) -> bool:
+    """Whether it is as a head at its mean makes the bias of the projection after it."""
+    return edit.constant and edit.region == Whole() and edit.tensor.rpartition(".")[2] == "bias"
 
 
 def _rows(
@@ -82,7 +94,6 @@ def _rows(
 
 
 def _check(edit: Edit, name: str, tensors: Mapping[str, TensorLike]) -> None:
-    _check_there(edit.tensor, name, tensors)
     if isinstance(edit.region, Random):
         raise UserError(
             f'"{name}" zeroes single elements of {edit.tensor}, drawn at random: no unit, head or '

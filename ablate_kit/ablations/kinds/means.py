@@ -10,7 +10,7 @@ head or channel says about an image.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import in_float64
 from ablate_kit.ablations.attention import Attention
-from ablate_kit.ablations.edits import Added, Blocks, Edit
+from ablate_kit.ablations.edits import Added, Blocks, Edit, Whole
 from ablate_kit.ablations.factors import Factors, of_module
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext, Naturals, Patterns
 from ablate_kit.ablations.name_patterns import spans
@@ -97,6 +97,24 @@ def _held_mean(one: _Output, head: int, checkpoint: Checkpoint) -> Edit:
     moved = {f"{one.weight} head {head}": tuple((weight[:, own] @ mean[own]).tolist())}
     added = Added(tuple(bias.tolist()), moved, str(stored.dtype).removeprefix("torch."))
     return Edit(one.bias, values=added.values(), added=added)
+
+
+def with_parts(ablation: Ablation, checkpoint: Checkpoint) -> Ablation:
+    """A head at its mean as a run or a receipt keeps it, with what its mean adds to a bias: then
+    several of one module can be joined."""
+    if ablation.kind != "heads-mean":
+        return ablation
+    edits = []
+    for edit in ablation.edits:
+        shape = checkpoint.shapes.get(edit.tensor, ())
+        if edit.values and edit.region == Whole() and shape == (len(edit.values),):
+            stored = checkpoint.read(edit.tensor)
+            held = stored.double().tolist()
+            moved = tuple(x - before for x, before in zip(edit.values, held, strict=True))
+            dtype = str(stored.dtype).removeprefix("torch.")
+            edit = replace(edit, added=Added(tuple(held), {ablation.name: moved}, dtype))
+        edits.append(edit)
+    return replace(ablation, edits=tuple(edits))
 
 
 def _held(values: "Tensor", stored: "dtype") -> "Tensor":

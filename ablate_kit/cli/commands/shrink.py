@@ -241,6 +241,7 @@ def _chosen(
     quiet: bool,
 ) -> _Chosen:
     from ablate_kit.ablations.ablation import joined
+    from ablate_kit.ablations.kinds.means import with_parts
     from ablate_kit.metrics.uncertainty.verdict import MARGIN
     from ablate_kit.reports.answer import RANKED_HERE
     from ablate_kit.shrinking.configured import Fewer
@@ -250,7 +251,8 @@ def _chosen(
     evaluation = EvaluationSettings(margin=MARGIN if margin is None else margin)
     if parts.drop:
         ablations = [one for path in parts.drop for one in read_ablations(path)]
-        return _Chosen(joined(*ablations), evaluation, dataset)
+        with_means = (with_parts(one, opened) for one in ablations)
+        return _Chosen(joined(*with_means), evaluation, dataset)
     if not parts.run:
         return _Chosen(Fewer(parts.depth, parts.queries), evaluation, dataset)
     found, own, truth, evaluation = _free(opened, adapter, parts.run, margin, quiet)

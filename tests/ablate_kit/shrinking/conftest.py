@@ -1,6 +1,7 @@
 """Ablations of parts, and the smaller checkpoints that come of them."""
 
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ def heads(path: Path, pattern: str, chosen: Iterable[int]) -> list[Edit]:
     with open_checkpoint(path) as opened:
         modules = select_attentions(pattern, opened.tensors, str(path), config=opened.settings)
         return [edit for one in modules for edit in one.remove(chosen)]
+
+
+def at_means(path: Path, pattern: str, chosen: Iterable[int]) -> list[Ablation]:
+    """Heads one by one at means that are made up, as a run keeps them: without what each adds."""
+    found = []
+    with open_checkpoint(path) as opened:
+        modules = select_attentions(pattern, opened.tensors, str(path), config=opened.settings)
+        for one, head in product(modules, chosen):
+            bias = one.name_of(f"{one.outputs[0].removesuffix('weight')}bias")
+            held = opened.read(bias)
+            moved = (held + 0.1 * (head + 1)).tolist()
+            edits = (*one.remove([head]), Edit(bias, values=tuple(moved)))
+            found.append(Ablation(f"{one.prefix}-head{head}-mean", "heads-mean", edits))
+    return [Ablation.from_dict(one.to_dict()) for one in found]
 
 
 def hidden(path: Path, part: str, units: Iterable[int]) -> list[Edit]:

@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed
+from ablate_kit.ablations.kinds.means import with_parts
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.hybrid_adapter import config_and_names
 from ablate_kit.shrinking.smaller_checkpoint import Shrunk, shrink
 
-from .conftest import cut, heads, hidden, whole
+from .conftest import at_means, cut, heads, hidden, whole
 
 Smaller = Callable[..., tuple[Path, Shrunk]]
 Make = Callable[[Path], list[Edit]]
@@ -132,6 +134,21 @@ def test_one_head_and_one_unit_stay_of_a_module_without_any(hybrid: Path, smalle
     assert done.left_over == {"decoder.layers.0.cross_attn.output_proj.weight": 32 * 8}
 
 
+def test_heads_at_their_means_are_gone_and_a_bias_holds_the_sum(
+    hybrid: Path, smaller: Smaller
+) -> None:
+    module = "decoder.layers.0.self_attn"
+    with open_checkpoint(hybrid) as opened:
+        cuts = [with_parts(one, opened) for one in at_means(hybrid, module, [1, 3])]
+        before = opened.read(f"{module}.out_proj.bias")
+    written, done = smaller(hybrid, joined(*cuts))
+    assert done.settings == {"decoder_self_heads": (2, 4, 4)}
+    assert done.left_over == {}
+    with open_checkpoint(written) as after:
+        assert torch.allclose(after.read(f"{module}.out_proj.bias"), before + 0.6)
+        assert after.tensors[f"{module}.out_proj.weight"].shape == (32, 16)
+
+
 def test_a_smaller_model_can_be_made_smaller_again(
     hybrid: Path, smaller: Smaller, tmp_path: Path
 ) -> None:
@@ -151,6 +168,18 @@ REFUSED: dict[str, tuple[Make | Ablation, str]] = {
     "means": (
         cut([Edit("neck.inputs.0.conv.weight", value=0.5)]),
         "makes elements of neck.inputs.0.conv.weight other values, not zero",
+    ),
+    "means of channels": (
+        cut([Edit("neck.inputs.0.norm.bias", Blocks(0, ((0, 2),)), values=(0.5, 0.25))]),
+        "makes elements of neck.inputs.0.norm.bias other values, not zero",
+    ),
+    "a bias of another width": (
+        cut([Edit("neck.inputs.0.norm.bias", values=(0.5, 0.25))]),
+        "makes elements of neck.inputs.0.norm.bias other values, not zero",
+    ),
+    "a bias alone": (
+        cut([Edit("neck.inputs.0.norm.bias", values=tuple(range(32)))]),
+        "zeroes no whole head, hidden unit, query, branch, layer or channel",
     ),
     "scaled": (cut([Edit("level_embed", factor=0.5)]), "level_embed scaled or noisy"),
     "another model's": (cut([Edit("level_embedding")]), 'did you mean "level_embed"'),

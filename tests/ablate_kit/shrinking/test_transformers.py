@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import torch
 
+from ablate_kit.ablations.ablation import joined
 from ablate_kit.ablations.attention import attentions, select_attentions
 from ablate_kit.ablations.edits import Edit, Removed
+from ablate_kit.ablations.kinds.means import with_parts
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.shrinking.smaller_checkpoint import Shrunk, recreate, shrink
 
-from .conftest import cut, heads, hidden
+from .conftest import at_means, cut, heads, hidden
 
 transformers = pytest.importorskip("transformers")
 Smaller = Callable[..., tuple[Path, Shrunk]]
@@ -70,6 +72,19 @@ def test_what_the_code_cannot_hold_is_refused(case: str, folders: Folders, tmp_p
     with open_checkpoint(folders(name)) as opened, pytest.raises(UserError, match=message):
         shrink(opened, cut(edits), tmp_path / "smaller", with_code=with_code)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["detr", "deformable_detr"])
+def test_heads_at_their_means(name: str, folders: Folders, smaller: Smaller) -> None:
+    folder = folders(name)
+    with open_checkpoint(folder) as opened:
+        cuts = at_means(folder, "model.decoder.layers.*.self_attn", [0, 3])
+        written, done = smaller(
+            folder, joined(*(with_parts(one, opened) for one in cuts)), with_code=True
+        )
+    assert len(done.structures) == 2
+    assert done.left_over == {}
+    assert written.is_dir()
 
 
 @pytest.mark.parametrize(
