@@ -12,6 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.shrinking.smaller_checkpoint import reduce, resizable
 from ablate_kit.shrinking.variants import FreeVariants
+from ablate_kit.shrinking.zeroed import StaysError
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def free_parts(
             _check(checkpoint, adapter, one)
             joined(*taken, one)
             taken.append(one)
+        except StaysError as error:
+            kept[one.name] = error.reason
         except UserError as error:
             kept[one.name] = str(error)
     if not taken:

@@ -14,6 +14,23 @@ from ablate_kit.errors import UserError, did_you_mean
 Mask = npt.NDArray[np.bool_]
 
 
+class StaysError(UserError):
+    """An ablation does something else to a tensor than to make it zero: nothing is gone that a
+    smaller model could be without.
+
+    Args:
+        ablation: its name.
+        what: that it does, with "{}" where the tensor is named.
+        tensor: its name, with the words around it.
+    Attributes:
+        reason: without names, so alike for all ablations that it is true of.
+    """
+
+    def __init__(self, ablation: str, what: str, tensor: str) -> None:
+        super().__init__(f'"{ablation}" {what.format(tensor)}')
+        self.reason = f"it {what.format('')}"
+
+
 @dataclass(frozen=True)
 class Zeroed:
     """``masks`` are true where an element becomes zero, for each tensor that is touched; ``rows``
@@ -49,8 +66,7 @@ class Zeroed:
 def zeroed(ablation: Ablation, tensors: Mapping[str, TensorLike]) -> Zeroed:
     """What an ablation of a checkpoint with these ``tensors`` makes zero.
 
-    Raises ``UserError`` where it does something else to a tensor: then nothing is gone that a
-    smaller model could be without.
+    Raises ``StaysError`` where it does something else to a tensor.
     """
     masks: dict[str, Mask] = {}
     biases: dict[str, tuple[float, ...]] = {}
@@ -81,10 +97,8 @@ def _rows(
 ) -> Iterable[tuple[str, tuple[int, ...]]]:
     for one in ablation.live:
         if not isinstance(one, Removed):
-            raise UserError(
-                f'"{ablation.name}" takes what comes into {one.tensor} from other images: there is '
-                "nothing to remove"
-            )
+            what = "takes what comes in{} from other images: there is nothing to remove"
+            raise StaysError(ablation.name, what, f"to {one.tensor}")
         _check_there(one.tensor, ablation.name, tensors)
         count = tensors[one.tensor].shape[0]
         outside = [row for row in one.rows if not 0 <= row < count]
@@ -95,21 +109,16 @@ def _rows(
 
 def _check(edit: Edit, name: str, tensors: Mapping[str, TensorLike]) -> None:
     if isinstance(edit.region, Random):
-        raise UserError(
-            f'"{name}" zeroes single elements of {edit.tensor}, drawn at random: no unit, head or '
-            "layer is gone that a smaller model could be without"
-        )
+        what = "zeroes single elements{}, drawn at random: no unit, head or layer is gone that a "
+        raise StaysError(name, f"{what}smaller model could be without", f" of {edit.tensor}")
     if edit.tensor.endswith("sampling_offsets.bias") and edit.value in (OFF_MAP, OFF_MAP_HALF):
-        raise UserError(
-            f'"{name}" moves the sampling points of heads off the map ({edit.tensor}): they sample '
-            "without a projection, so each owns channels of the map, and those stay"
-        )
+        what = "moves the sampling points of heads off the map{}: they sample without a "
+        why = "projection, so each owns channels of the map, and those stay"
+        raise StaysError(name, what + why, f" ({edit.tensor})")
     if not edit.constant or edit.values is not None or edit.value != 0:
-        what = "other values" if edit.constant else "scaled or noisy"
-        raise UserError(
-            f'"{name}" makes elements of {edit.tensor} {what}, not zero: a smaller model cannot be '
-            "without them"
-        )
+        become = "other values" if edit.constant else "scaled or noisy"
+        what = f"makes elements{{}} {become}, not zero: a smaller model cannot be without them"
+        raise StaysError(name, what, f" of {edit.tensor}")
     shape = tuple(tensors[edit.tensor].shape)
     if isinstance(edit.region, Blocks):
         axis, ranges = edit.region.axis, edit.region.ranges
