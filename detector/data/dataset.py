@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -69,7 +70,7 @@ class Dataset(Protocol):
         are the same, and the size, so are the pixels."""
 
 
-class FileDataset:
+class FileDataset(ABC):
     """The part of a ``Dataset`` that all of those share whose images are files.
 
     What has it says where each ``file`` is. ``exif``: see ``detector.data.image_files``.
@@ -79,11 +80,13 @@ class FileDataset:
         check_exif(exif)
         self._exif = exif
 
+    @abstractmethod
     def annotations(self, index: int) -> Annotations:
-        raise NotImplementedError
+        """The objects of image ``index``; decodes no image."""
 
+    @abstractmethod
     def file(self, index: int) -> Path:
-        raise NotImplementedError
+        """Where image ``index`` is."""
 
     def image(self, index: int) -> Pixels:
         sides = self.annotations(index)
