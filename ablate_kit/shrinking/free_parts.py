@@ -32,10 +32,11 @@ def free_parts(
     resizable(checkpoint, adapter)
     taken: list[Ablation] = []
     kept: dict[str, str] = {}
-    alone = {one.name for one in free.ablations}
-    for one in free.ablations:
-        if (members := members_in(one.factors)) and alone.issuperset(members):
-            continue  # a cut of several at once: each of them is there by itself
+    # Cuts of several at once come last: what they can do beyond their members, one by one.
+    for one in sorted(free.ablations, key=lambda one: bool(members_in(one.factors))):
+        members = members_in(one.factors)
+        if members and {each.name for each in taken}.issuperset(members):
+            continue
         one = with_parts(one, checkpoint)
         try:
             _check(checkpoint, adapter, one)

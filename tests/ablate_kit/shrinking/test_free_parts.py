@@ -58,6 +58,16 @@ def test_heads_at_their_means_go_with_others_of_their_module(
     assert torch.allclose(torch.tensor(bias.values), held + 0.4)
 
 
+def test_a_cut_of_several_goes_where_its_members_alone_do_not(hybrid: Path) -> None:
+    """A block adds nothing without weight and bias of its norm."""
+    names = [f"backbone.stage2.0.norm.{one}" for one in ("weight", "bias")]
+    alone = [replace(cut([Edit(name)]), name=name) for name in names]
+    both = replace(cut(map(Edit, names)), factors=of_members(names))
+    found = parts(hybrid, *alone, both)
+    assert [one.name for one in found.taken] == ["cut"]
+    assert set(found.kept) == set(names)
+
+
 def test_what_stands_in_the_way_is_told_of_more_than_means(folders: Callable[[str], Path]) -> None:
     folder = folders("detr")
     norm = whole(folder, "model.decoder.layernorm.bias")
