@@ -2,7 +2,8 @@
 
 Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020, at its
 thresholds. Two things are added for objects that are not found: a right box whose score is too low
-("score"), and a right box that went to a neighbor ("duplicate").
+("score"), and a right box that went to a neighbor ("duplicate"). Of an object that one set of
+detections finds and another does not, ``transitions`` asks which of these there are more of.
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ class Cause(IntEnum):
     MISSED = 7
 
 
+# Of an object that is not found.
+_STRONGEST = (Cause.CLASSIFICATION, Cause.LOCALIZATION, Cause.BOTH, Cause.DUPLICATE, Cause.SCORE)
+
+
 @dataclass(frozen=True, eq=False)
 class Errors:
     """The errors of one set of detections at one score threshold.
@@ -40,11 +45,14 @@ class Errors:
             for true positives, ignored detections, and those below the threshold.
         truth: (truths,) ``Cause`` why an object is not found; NONE for those found and for ignored
             regions.
+        around: (truths, causes) how many boxes there are around an object, found or not, that would
+            be such a cause; its own box is none.
         threshold: detections of at least this score count.
     """
 
     detection: NDArray[np.int8]
     truth: NDArray[np.int8]
+    around: Indices
     threshold: float
 
     @property
@@ -61,9 +69,9 @@ def errors(ground_truth: GroundTruth, detections: Detections, threshold: float) 
     class by 0.1 to 0.5; *classification*, if an object of another class by 0.5 or more;
     *duplicate*, if an object of its class, which is taken, by 0.5 or more; *background*, if none by
     more than 0.1; else *both*. An object that is not found has the first of: *classification*,
-    *localization*, *both* from the false positives that overlap it most; *duplicate*, if a box of
-    its class overlaps it by 0.5 but found a neighbor; *score*, if a box that would have found it
-    has a score below the threshold; else it is *missed*.
+    *localization*, *both*, if there is such a false positive that overlaps it so; *duplicate*, if a
+    box of its class overlaps it by 0.5 but found a neighbor; *score*, if a box that would have
+    found it has a score below the threshold; else it is *missed*.
 
     Raises:
         UserError: detections that point outside the ground truth.
@@ -78,20 +86,29 @@ def errors(ground_truth: GroundTruth, detections: Detections, threshold: float) 
     detection = np.zeros(len(detections), dtype=np.int8)
     detection[seen] = cause
 
-    truth = np.full(len(ground_truth), Cause.MISSED, dtype=np.int8)
+    around = np.zeros((len(ground_truth), len(Cause)), dtype=np.int64)
     below = np.flatnonzero(~above & (matches.outcome == Outcome.TRUE_POSITIVE))
-    truth[matches.truth[below]] = Cause.SCORE
-    truth[near.target[near.same & (near.overlap >= FOREGROUND)]] = Cause.DUPLICATE
-    # The strongest reason last, so that it stays.
+    around[matches.truth[below], Cause.SCORE] = 1
+    close, caused = near.overlap >= FOREGROUND, cause[near.row]
     for reason, pair in (
-        (Cause.BOTH, ~near.same & (near.overlap < FOREGROUND)),
-        (Cause.LOCALIZATION, near.same & (near.overlap < FOREGROUND)),
-        (Cause.CLASSIFICATION, ~near.same & (near.overlap >= FOREGROUND)),
+        (Cause.CLASSIFICATION, ~near.same & close & (caused == Cause.CLASSIFICATION)),
+        (Cause.LOCALIZATION, near.same & ~close & (caused == Cause.LOCALIZATION)),
+        (Cause.BOTH, ~near.same & ~close & (caused == Cause.BOTH)),
+        (Cause.DUPLICATE, near.same & close & (matches.truth[seen[near.row]] != near.target)),
     ):
-        truth[near.target[pair & (cause[near.row] == reason)]] = reason
+        np.add.at(around[:, reason], near.target[pair], 1)
+    truth = first_cause(around)
     truth[found] = Cause.NONE
     truth[ground_truth.ignore] = Cause.NONE
-    return Errors(detection, truth, float(threshold))
+    return Errors(detection, truth, around, float(threshold))
+
+
+def first_cause(around: Indices) -> NDArray[np.int8]:
+    """(truths,) the strongest cause of which there is anything around an object, else MISSED."""
+    truth = np.full(len(around), Cause.MISSED, dtype=np.int8)
+    for reason in reversed(_STRONGEST):
+        truth[around[:, reason] > 0] = reason
+    return truth
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.error_types import Cause, errors
 from ablate_kit.metrics.transitions import changes, groups
 from ablate_kit.models.annotations import read_annotations
-from tests.ablate_kit.made_up import found_of, truth_of
+from tests.ablate_kit.made_up import found_of, overlap, truth_of
 
 OBJECT = [0, 0, 100, 100]
 
@@ -71,6 +71,83 @@ def real(shared):
     against = read_annotations(shared / "data/coco/annotations/instances_val2017.json")
     path = shared / "data/detections/deimv2_coco/detections_val2017_deimv2_atto_results.json"
     return against.truth, read_dump(path, against)[0]
+
+
+@pytest.mark.parametrize(
+    ("there", "then", "cause"),
+    [
+        # Of another class, or beside, before and after alike: it is the score that fell.
+        ((OBJECT, 1, 0.9), (OBJECT, 0, 0.4), Cause.SCORE),
+        ((HALF, 0, 0.7), (OBJECT, 0, 0.4), Cause.SCORE),
+        ((HALF, 1, 0.7), (OBJECT, 0, 0.4), Cause.SCORE),
+        ((HALF, 0, 0.7), None, Cause.MISSED),
+        # One more of them is a cause.
+        ((OBJECT, 1, 0.9), (OBJECT, 1, 0.8), Cause.CLASSIFICATION),
+        ((HALF, 0, 0.7), (HALF, 0, 0.8), Cause.LOCALIZATION),
+        ((OBJECT, 1, 0.9), (HALF, 1, 0.8), Cause.BOTH),
+        (None, (HALF, 0, 0.8), Cause.LOCALIZATION),
+    ],
+)
+def test_what_was_there_before_explains_no_loss(there, then, cause):
+    own = (OBJECT, 0, 0.8)
+    truth, before = scene(*filter(None, (own, there)))
+    _, after = scene(*filter(None, (then, there)))
+    one, other = (errors(truth, found, 0.5) for found in (before, after))
+    lost, gained = changes(truth, one, other), changes(truth, other, one)
+    assert (lost.lost.tolist(), Cause(lost.cause[0])) == ([True], cause)
+    assert (gained.gained.tolist(), Cause(gained.cause[0])) == ([True], cause)
+
+
+def naive_causes(truth, found, threshold):
+    """TIDE's rules for false positives, box by box (Bolya et al. 2020), without crowds."""
+    counts = dict.fromkeys(Cause, 0)
+    for image in range(len(truth.image_ids)):
+        objects = np.flatnonzero(truth.image == image)
+        rows = np.flatnonzero((found.image == image) & (found.scores >= threshold))
+        taken = set()
+        wrong = []
+        overlaps = {
+            (d, g): overlap(found.boxes[d].tolist(), truth.boxes[g].tolist())
+            for d in rows for g in objects
+        }  # fmt: skip
+        for d in rows[np.argsort(-found.scores[rows], kind="stable")]:
+            own = [g for g in objects if truth.labels[g] == found.labels[d]]
+            able = [g for g in own if g not in taken and overlaps[d, g] >= 0.5]
+            if able:
+                taken.add(max(able, key=lambda g, d=d: overlaps[d, g]))
+            else:
+                wrong.append((d, own))
+        for d, own in wrong:
+            same = max((overlaps[d, g] for g in own), default=0.0)
+            other = max((overlaps[d, g] for g in objects if g not in own), default=0.0)
+            if 0.1 <= same < 0.5:
+                counts[Cause.LOCALIZATION] += 1
+            elif other >= 0.5:
+                counts[Cause.CLASSIFICATION] += 1
+            elif any(overlaps[d, g] >= 0.5 for g in own if g in taken):
+                counts[Cause.DUPLICATE] += 1
+            elif max(same, other) <= 0.1:
+                counts[Cause.BACKGROUND] += 1
+            else:
+                counts[Cause.BOTH] += 1
+    return counts
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.345])
+def test_false_positives_against_a_naive_loop(threshold):
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 60, (60, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(20, 50, (60, 2))], axis=1)
+    truth = truth_of(
+        np.repeat(np.arange(10), 6), boxes, rng.integers(0, 2, 60), images=10, classes="ab"
+    )
+    moved = np.repeat(boxes, 3, axis=0) + rng.normal(0, 6, (180, 4))
+    found = found_of(np.repeat(np.arange(10), 18), moved, rng.random(180), rng.integers(0, 2, 180))
+    naive = naive_causes(truth, found, threshold)
+    ours = errors(truth, found, threshold).false_positives
+    assert ours == {cause: naive[cause] for cause in ours}
+    kinds = [one for one in Cause if 0 < one < Cause.BACKGROUND]
+    assert min(ours[one] for one in kinds) > 0
 
 
 def without_crowds(truth):
