@@ -9,6 +9,7 @@
 * **Transparency** is dropped: the colors below it stay.
 """
 
+import io
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ Exif = Literal["ignore", "apply"]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 T = TypeVar("T")
+
+_SUFFIX = {".jpeg": ".jpg", ".mpo": ".jpg", ".tiff": ".tif"}
 
 _LOCK = Lock()
 
@@ -103,6 +106,18 @@ def decode(path: Path, exif: Exif = "ignore") -> Pixels:
 def image_size(path: Path, exif: Exif) -> tuple[int, int]:
     """The (width, height) of an image's pixels, of which few formats have any decoded for it."""
     return _opened(path, lambda image: _size(image, path, exif))
+
+
+def stored_size(data: bytes, name: str) -> tuple[int, int, int, str]:
+    """Of an image file's bytes: width and height as EXIF orients them, the orientation, and the
+    suffix of such files."""
+    path = Path(name)
+
+    def look(image: Image.Image) -> tuple[int, int, int, str]:
+        suffix = f".{(image.format or '').lower()}"
+        return (*_size(image, path, "apply"), _orientation(image), _SUFFIX.get(suffix, suffix))
+
+    return _opened(path, look, data)
 
 
 def remarks(path: Path, exif: Exif = "ignore") -> list[str]:
@@ -236,15 +251,16 @@ def _missing(path: Path) -> UserError:
     return UserError(f"{path}: image file is missing{there}")
 
 
-def _opened(path: Path, look: Callable[[Image.Image], T]) -> T:
+def _opened(path: Path, look: Callable[[Image.Image], T], data: bytes | None = None) -> T:
+    """``data``: of a file that is not there by itself."""
     most = allowed(DOCUMENT)
     if most > DOCUMENT:
         Image.MAX_IMAGE_PIXELS = most // 3
     try:
-        if path.exists() and not path.is_file() and not path.is_dir():
+        if data is None and path.exists() and not path.is_file() and not path.is_dir():
             raise UserError(f"{path} is a device or a pipe; expected an image file")
         with _without_warnings():
-            opened = Image.open(path)
+            opened = Image.open(path if data is None else io.BytesIO(data))
         with opened as image:
             if image.format == "EPS":  # which Pillow has Ghostscript run
                 raise UserError(f"{path} is PostScript, a program; expected an image file")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate_kit.cli.commands import data_check, data_convert
+from ablate_kit.cli.commands import data_check, data_convert, data_huggingface
 from ablate_kit.cli.option_groups import with_groups
 from ablate_kit.cli.output import print_json, progress, say, say_lines
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Get a data set, check one, convert one.", no_args_is_help=True)
 app.command("check")(with_groups(data_check.check))
 app.command("convert")(with_groups(data_convert.convert))
+app.command("huggingface")(data_huggingface.huggingface)
 
 
 @app.command("voc")

@@ -77,7 +77,7 @@ def file_names(images: Sequence[Annotations]) -> tuple[list[str], list[str]]:
             )
     counts = Counter(path.stem.casefold() for path in paths)
     twice = next((path.stem for path in paths if counts[path.stem.casefold()] > 1), None)
-    odd = next((path.stem for path in paths if not _is_plain(path.stem)), None)
+    odd = next((path.stem for path in paths if not is_plain(path.stem)), None)
     if twice is None and odd is None:
         return [path.name for path in paths], []
     why = (
@@ -87,7 +87,8 @@ def file_names(images: Sequence[Annotations]) -> tuple[list[str], list[str]]:
     return names, [f"images are named by their ids, since {why}"]
 
 
-def _is_plain(stem: str) -> bool:
+def is_plain(stem: str) -> bool:
+    """Whether every format reads a file of this name."""
     try:
         return read_name(stem, "") == stem == stem.strip() and not stem.startswith(".")
     except UserError:

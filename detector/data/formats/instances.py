@@ -7,6 +7,7 @@ out.
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PureWindowsPath
@@ -31,6 +32,7 @@ from detector.disk.bounded import PACKED_ERRORS, read_bounded
 from detector.errors import UserError
 
 _PARTS = "an object with images, annotations and categories"
+_FROM_ROWS = ", which ablate data huggingface FOLDER makes of a Hugging Face data set"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,24 @@ def read_instances(
 ) -> Instances:
     """The parsed file, plain or gzipped.
 
+    Raises:
+        UserError: the file is no JSON object with the three lists; and as ``instances_in``.
+    """
+    return instances_in(read_document(path), path, difficult, with_files=with_files, tell=tell)
+
+
+def instances_in(
+    document: Mapping[str, Any],
+    path: Path,
+    difficult: Difficult = "ignore",
+    *,
+    with_files: bool,
+    tell: Tell = refuse,
+) -> Instances:
+    """What is in a document with the three lists.
+
     Args:
+        path: of what it comes from, for messages.
         difficult: what becomes of annotations that are marked as ``difficult``: ``ignore`` makes
             them like crowds, ``keep`` ordinary objects, ``drop`` leaves them out.
         with_files: whether the images will be opened: then each needs a size, and a file name
@@ -71,11 +90,9 @@ def read_instances(
         tell: is told each problem; what it is about is left out if ``tell`` returns.
 
     Raises:
-        UserError: the file is no JSON object with the three lists, or lacks images or classes; and
-            what ``tell`` raises.
+        UserError: it lacks images or classes; and what ``tell`` raises.
     """
     check_difficult(difficult)
-    document = read_document(path)
     images = Records(document, "images", path, tell)
     image_ids = images.ids()
     file_names = images.column("file_name", _text, "", "text", optional=not with_files)
@@ -149,8 +166,10 @@ def read_document(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         if _is_lines(data):
             raise UserError(
-                f"{path}: this is JSON lines, one object in each; expected {_PARTS}"
+                f"{path}: this is JSON lines, one object in each; expected {_PARTS}{_FROM_ROWS}"
             ) from None
+        if data.startswith(b"PAR1"):
+            raise UserError(f"{path}: this is Parquet; expected {_PARTS}{_FROM_ROWS}") from None
         raise UserError(f"{path}: not JSON: {error}") from error
     if not isinstance(document, dict):
         what = "a list, as files of detections are" if isinstance(document, list) else "no object"

@@ -55,3 +55,28 @@ def test_mistakes(refuse: Run, source: tuple[object, ...], tmp_path: Path) -> No
     assert not (tmp_path / "x").exists()
     assert "no annotations to convert" in refuse(
         "data", "convert", "--images", tmp_path / "images", *to, tmp_path / "x")  # fmt: skip
+
+
+def test_hugging_face_s_are_read_as_the_command_says(
+    run: Run, refuse: Run, source: tuple[object, ...], tmp_path: Path
+) -> None:
+    rows = [
+        {"file_name": "a.png", "objects": {"bbox": [[1, 2, 30, 20]], "categories": [1]}},
+        {"file_name": "b.png", "objects": {"bbox": [], "categories": []}},
+    ]
+    described = tmp_path / "images/metadata.jsonl"
+    described.write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "names.txt").write_text("dog\ncat\n")
+    folder, to = described.parent, tmp_path / "coco"
+    assert "give --class-names" in refuse("data", "huggingface", folder, "-o", to)
+    assert "ablate data huggingface FOLDER makes" in refuse(
+        "data", "check", "--annotations", described, "--images", folder)  # fmt: skip
+    assert not to.exists()
+    names = ("--class-names", tmp_path / "names.txt")
+    out = run("data", "huggingface", folder, *names, "-o", to)
+    assert out.startswith("2 images and 1 object written")
+    checked = run("data", "check", *out.strip().partition("read it with ")[2].split())
+    assert "no problems" in checked
+    assert "exists" in refuse("data", "huggingface", folder, *names, "-o", to)
+    out = run("data", "huggingface", folder, *names, "-o", tmp_path / "few", "--limit", 1)
+    assert out.startswith("1 image and 1 object written")

@@ -1,0 +1,64 @@
+"""``ablate data huggingface``: a split of a Hugging Face data set as COCO files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate_kit.cli.output import progress, say, warn
+from ablate_kit.plural import counted
+from detector.errors import check_can_write
+
+
+def huggingface(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Parquet files from the hub, what save_to_disk wrote, a folder of the cache, or "
+            "images with metadata.jsonl."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    *,
+    split: Annotated[
+        str | None, typer.Option(help="Such as validation; needed where there are several.")
+    ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the numbers of categories mean, one name to a line, where the data set "
+            "does not say it."
+        ),
+    ] = None,
+    corners: Annotated[
+        bool,
+        typer.Option("--corners", help="Boxes are x1, y1, x2, y2; by default x, y, width, height."),
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Take only the first N images.", min=1)] = None,
+) -> None:
+    """Write a split of a Hugging Face data set as COCO files, which all commands read."""
+    from detector.data.conversion.hugging_face import write_coco
+    from detector.data.conversion.hugging_face_rows import find_split
+    from detector.data.formats.voc_classes import read_classes
+    from detector.disk.atomic import new_folder
+
+    check_can_write(output)
+    classes = read_classes(class_names) if class_names else ()
+    found = find_split(folder, split)
+    with progress() as bars, new_folder(output) as place:
+        bar = bars.add_task(folder.name, total=limit)
+        written = write_coco(
+            found,
+            place,
+            classes=classes,
+            corners=corners,
+            most=limit,
+            advance=lambda: bars.advance(bar),
+        )
+    warn(written.notes)
+    told = f"{counted(written.images, 'image')} and {counted(written.objects, 'object')}"
+    exif = " --exif apply" if written.oriented else ""
+    say(
+        f"{told} written to {output}; read it with --annotations {output / 'instances.json'} "
+        f"--images {output / 'images'}{exif}"
+    )
