@@ -60,7 +60,7 @@ def comparison_figure(results: Sequence[Result], changes: Sequence[Changes] = ()
         range(1, len(results)), [safe.label(result.name) for result in results[1:]]
     )
     panels[0].set_ylim(len(results) - 0.4, 0.4)
-    notes = ["95 % interval of the change"] if changes else []
+    notes = ["95 % interval of each change, by itself"] if changes else []
     if others > ROWS:
         notes.append(f"the {ROWS} of {others} whose AP changes most")
     if notes:

@@ -64,6 +64,25 @@ def rows_of_changes(names: "Sequence[str]", axis: str) -> "tuple[Figure, Axes]":
     return figure, panel
 
 
+def mark_change(
+    panel: "Axes",
+    row: int,
+    change: float,
+    ends: tuple[float | None, float | None],
+    color: str,
+    *,
+    significant: bool,
+) -> None:
+    """A change with its interval, where it has one: filled and in ``color`` where significant, else
+    hollow and gray, so that the two are told apart in print without colors."""
+    color = color if significant else "0.55"
+    low, high = ends
+    if low is not None and high is not None:
+        panel.plot([low, high], [row, row], color=color, linewidth=2)
+    inside = color if significant else "white"
+    panel.plot(change, row, "o", color=color, markerfacecolor=inside, markersize=5)
+
+
 def drawn(figure: "Figure") -> dict[str, bytes]:
     """Of each of ``KINDS`` the file."""
     import matplotlib as mpl

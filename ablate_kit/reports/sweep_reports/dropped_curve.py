@@ -179,6 +179,6 @@ def figure(found: Sequence[Dropped]) -> tuple[str, Figure]:
         drawn.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=8)
     caption = (
         "AP as more and more is dropped, each point a joint cut that was evaluated itself, with "
-        "the 95 % interval of its change."
+        f"the 95 % interval of its change, of that cut alone; {RANKED_HERE}."
     )
     return caption, drawn

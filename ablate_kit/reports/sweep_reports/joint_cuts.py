@@ -176,15 +176,19 @@ def figure(found: Sequence[Joint]) -> tuple[str, Figure] | None:
     kept = sorted(names, key=lambda name: -strongest[name])[:MOST_PARTS]
     names = [name for name in names if name in set(kept)]
     matrix = np.full((len(names), len(names)), np.nan)
+    marks = np.zeros(matrix.shape, dtype=np.bool_)
     for (a, b), one in pairs.items():
         if a in names and b in names:
             i, j = names.index(a), names.index(b)
-            change = one.interaction["AP"].change
-            matrix[i, j] = matrix[j, i] = np.nan if change is None else change
+            ap = one.interaction["AP"]
+            matrix[i, j] = matrix[j, i] = np.nan if ap.change is None else ap.change
+            marks[i, j] = marks[j, i] = ap.significant
     if not np.isfinite(matrix).any():
         return None
     caption = (
-        "What each pair changes of AP beyond the sum of both alone: below zero one stands in for "
-        "the other, above zero they need each other."
+        "What each pair changes of AP beyond the sum of both alone. *: significant, adjusted for "
+        f"{counted(len(found), 'joint cut')}: below zero one stands in for the other, above zero "
+        "they need each other. Colors of the others may be chance."
     )
-    return caption, heat_map(matrix, names, names, "", numbers=False, label="interaction, AP")
+    label = "interaction, AP"
+    return caption, heat_map(matrix, marks, names, names, "", numbers=False, label=label)

@@ -12,12 +12,13 @@ from ablate_kit.ablations.kinds.shapley import ORDER, SUBSET
 from ablate_kit.metrics.headline import KEYS, Key
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Samples
+from ablate_kit.metrics.uncertainty.chance import LEVEL
 from ablate_kit.metrics.uncertainty.multiplicity import holm
 from ablate_kit.metrics.uncertainty.repeats import Combined, average, combined
 from ablate_kit.metrics.uncertainty.significance import within
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.records import Records
-from ablate_kit.reports.saved_figure import rows_of_changes
+from ablate_kit.reports.saved_figure import mark_change, rows_of_changes
 from ablate_kit.reports.sweep_reports import repeats_table
 from ablate_kit.reports.table import INTERVAL, Table, number, stars
 
@@ -135,10 +136,7 @@ def _inside(one: Result) -> tuple[str, ...]:
 
 def table(found: Sequence[ShapleyValue], unit: str) -> Table:
     """AP, what costs most first. ``unit``: what is drawn for intervals."""
-    adjusted = holm([one.values["AP"].p for one in found])
-    rows = sorted(
-        zip(found, adjusted, strict=True), key=lambda row: row[0].values["AP"].change or 0.0
-    )
+    rows = _ranked(found)
     cells = tuple(
         (
             one.part,
@@ -170,6 +168,13 @@ def table(found: Sequence[ShapleyValue], unit: str) -> Table:
     return Table(title, header, cells, ("part",))
 
 
+def _ranked(found: Sequence[ShapleyValue]) -> list[tuple[ShapleyValue, float | None]]:
+    """What costs most first, each with its p of AP, adjusted for all parts."""
+    adjusted = holm([one.values["AP"].p for one in found])
+    rows = zip(found, adjusted, strict=True)
+    return sorted(rows, key=lambda row: row[0].values["AP"].change or 0.0)
+
+
 def records(found: Sequence[ShapleyValue]) -> Records:
     """Every metric at full precision."""
     header = ("part", "metric", "alone", *(field.name for field in fields(Combined)))
@@ -185,17 +190,20 @@ def records(found: Sequence[ShapleyValue]) -> Records:
 
 def figure(found: Sequence[ShapleyValue]) -> tuple[str, Figure]:
     """Each part's value with its interval, beside what it changes alone."""
-    rows = sorted(found, key=lambda one: one.values["AP"].change or 0.0)[:DRAWN]
+    rows = _ranked(found)[:DRAWN]
     axis = "share of the change of AP, with its 95 % interval"
-    drawn, panel = rows_of_changes([one.part for one in rows], axis)
-    for y, one in enumerate(rows):
+    drawn, panel = rows_of_changes([one.part for one, _ in rows], axis)
+    for y, (one, p) in enumerate(rows):
         ap = one.values["AP"]
-        if ap.low is not None and ap.high is not None and ap.change is not None:
-            panel.plot([ap.low, ap.high], [y, y], color=COLORS[1], linewidth=2)
-            panel.plot(ap.change, y, "o", color=COLORS[1], markersize=5)
+        if ap.change is not None:
+            starred = p is not None and p < 1 - LEVEL
+            mark_change(panel, y, ap.change, (ap.low, ap.high), COLORS[1], significant=starred)
         panel.plot(one.alone["AP"], y, "|", color=COLORS[0], markersize=9)
     more = f" ({len(found)} parts; the {DRAWN} costliest)" if len(found) > DRAWN else ""
-    return f"Shapley values{more}; blue strokes: each part cut alone.", drawn
+    told = (
+        f"Shapley values{more}. Filled, orange: significant after Holm's adjustment for all parts"
+    )
+    return f"{told}; blue strokes: each part cut alone.", drawn
 
 
 def _monte_carlo(value: Combined) -> float | None:

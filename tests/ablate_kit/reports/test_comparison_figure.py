@@ -29,7 +29,7 @@ def test_the_figure_shows_intervals_where_there_are_any() -> None:
     unknown = Change(0.45, -0.05, None, None, None, None, None, None)
     changes = [dict.fromkeys(KEYS, one) for one in (known, unknown)]
     without, with_ = svg(results), svg(results, changes)
-    told = "95 % interval of the change"
+    told = "95 % interval of each change, by itself"
     assert told in texts(with_)
     assert told not in texts(without)
     # one for each panel, of the change that has an interval
@@ -49,6 +49,6 @@ def test_of_very_many_those_that_change_most_are_drawn() -> None:
     assert most_changed(results, 2) == [0, 69, 70]
     known = dict.fromkeys(KEYS, Change(0.4, -0.1, -0.15, -0.05, 0.02, 0.01, 0.01, 0.02))
     told = texts(svg(results, [known] * 70))
-    assert "95 % interval of the change; the 60 of 70 whose AP changes most" in told
+    assert "95 % interval of each change, by itself; the 60 of 70 whose AP changes most" in told
     assert "number 11" in told
     assert "number 10" not in told

@@ -17,7 +17,14 @@ def test_numbers_of_tables() -> None:
 
 
 def test_cells_of_a_heat_map() -> None:
-    figure = heat_map(np.array([[-1e-6, -0.0104]]), ["a"], ["0", "1"], "head", numbers=True)
+    figure = heat_map(
+        np.array([[-1e-6, -0.0104]]),
+        np.zeros((1, 2), bool),
+        ["a"],
+        ["0", "1"],
+        "head",
+        numbers=True,
+    )
     assert [one.get_text() for one in figure.axes[0].texts] == ["+0.0", "-1.0"]
 
 

@@ -89,7 +89,12 @@ def test_interactions_are_what_two_cut_beyond_both_alone() -> None:
     assert joint_cuts.table(called).rows[0][0] == "neck (mean) + c"
     rows = list(csv.DictReader(joint_cuts.records(found).csv().splitlines()))
     assert len(rows) == 21 * len(KEYS)
-    assert joint_cuts.figure(found) is not None
+    drawn = joint_cuts.figure(found)
+    assert drawn is not None
+    caption, figure = drawn
+    assert "*: significant, adjusted for 21 joint cuts" in caption
+    marked = [(*map(round, text.get_position()), text.get_text()) for text in figure.axes[0].texts]
+    assert marked == [(2, 1, "*"), (1, 2, "*")]
 
 
 def test_without_joint_cuts_of_what_was_cut_alone_there_are_no_rows() -> None:
@@ -125,8 +130,12 @@ def test_shapley_values_are_those_of_the_definition_and_sum_to_all(seed: int) ->
     assert "interval over clusters and permutations" in many.title
     assert "by clusters" in many.header
     assert table.rows[0][0] == "b"
-    caption, _ = shapley_table.figure(found)
-    assert "Shapley" in caption
+    caption, figure = shapley_table.figure(found)
+    assert "Filled, orange: significant after Holm's adjustment" in caption
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    filled = [str(dot.get_markerfacecolor()) != "white" for dot in dots]
+    assert filled == ["*" in row[3] for row in table.rows]
+    assert 0 < sum(filled) < len(filled)
     # Nothing of it counts as a joint cut that somebody asked for.
     assert joint_cuts.joint_cuts(results, baseline, samples, "family") == []
 

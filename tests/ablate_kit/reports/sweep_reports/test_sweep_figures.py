@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from ablate_kit.metrics.headline import KEYS
@@ -17,9 +18,12 @@ Factors = dict[str, str | int | float]
 def drawn(
     variants: Sequence[tuple[str, str, float, Factors]], *, joined: bool = True
 ) -> dict[str, Figure]:
+    """Of changes by 0.2 and more are significant."""
     results = [result_of("unmodified"), *(result_of(*one) for one in variants)]
     changes = [
-        dict.fromkeys(KEYS, Change(v, v - 0.5, v - 0.6, v - 0.4, 0.05, 0.5, 0.5, 0.2))
+        dict.fromkeys(
+            KEYS, Change(v, v - 0.5, v - 0.6, v - 0.4, 0.05, 0.5, 0.01 if v < 0.31 else 0.5, 0.2)
+        )
         for _, _, v, _ in variants
     ]
     found = figures(results, changes, [[]] * len(variants), curves=joined)
@@ -65,7 +69,10 @@ def test_parts_of_random_orders_are_no_rows() -> None:
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_labels_of_few_rows_fit_into_their_picture(rows: int) -> None:
-    figure = heat_map(np.full((rows, 4), 0.1), ["module"] * rows, [*"0123"], "head", numbers=True)
+    figure = heat_map(
+        np.full((rows, 4), 0.1), np.ones((rows, 4), bool), ["module"] * rows, [*"0123"], "head",
+        numbers=True,
+    )  # fmt: skip
     figure.draw_without_rendering()
     own, outer = figure.get_tightbbox(), figure.bbox_inches
     assert outer.y0 <= own.y0 < own.y1 <= outer.y1
@@ -75,7 +82,9 @@ def test_labels_of_few_rows_fit_into_their_picture(rows: int) -> None:
 def test_cells_of_few_classes_have_room_beside_long_names() -> None:
     rows = ["model.backbone.model.embedder.embedder.2-channel0-31-mean"] * 25
     columns = ["bolt", "nut", "hexagonal washer"]
-    figure = heat_map(np.full((25, 3), 0.1), rows, columns, "", numbers=True)
+    figure = heat_map(
+        np.full((25, 3), 0.1), np.ones((25, 3), bool), rows, columns, "", numbers=True
+    )
     figure.draw_without_rendering()
     inches = figure.axes[0].get_window_extent().transformed(figure.dpi_scale_trans.inverted())
     assert inches.width >= 1.0
@@ -102,6 +111,45 @@ def test_heads_are_at_their_module_and_number() -> None:
     assert ticks(ranking) == ["three", "five", "two", "one"]
     strokes = [line for line in ranking.axes[0].lines if line.get_marker() == "|"]
     assert [list(line.get_xdata()) for line in strokes] == [[], [], [], [-0.4]]
+
+
+def test_a_map_marks_what_is_significant_and_hatches_what_was_not_cut() -> None:
+    found = drawn(
+        [
+            ("one", "heads", 0.4, {"module": "x", "head": 0}),
+            ("two", "heads", 0.3, {"module": "x", "head": 1}),
+            ("three", "heads", 0.1, {"module": "y", "head": 1}),
+        ]
+    )
+    panel = found["heads"].axes[0]
+    assert [text.get_text() for text in panel.texts] == ["-10.0", "-20.0*", "-40.0*"]
+    assert panel.patch.get_hatch()
+    figure = heat_map(
+        np.array([[-0.1, np.nan, 0.2]]), np.array([[True, True, False]]), ["a"], [*"012"], "",
+        numbers=False,
+    )  # fmt: skip
+    assert [text.get_text() for text in figure.axes[0].texts] == ["*"]
+
+
+def test_a_curve_has_an_interval_where_a_point_is_one_variant() -> None:
+    layers: list[tuple[str, str, float, Factors]] = [
+        (f"{i}", "layers", 0.4 - i / 10, {"target": "f", "mode": "progressive", "layers": i + 1})
+        for i in range(2)
+    ]
+    repeats: list[tuple[str, str, float, Factors]] = [
+        (f"{i} {draw}", "units", 0.3, {"target": "w", "percent": 10 * (1 + i)})
+        for i in range(2)
+        for draw in range(2)
+    ]
+    found = drawn([*layers, *repeats])
+    ends = [
+        [[round(float(y), 9) for y in line[:, 1]] for line in one.get_segments()]
+        for one in found["layers"].axes[0].collections
+        if isinstance(one, LineCollection)
+    ]
+    assert ends == [[[0.3, 0.5]], [[0.2, 0.4]]]
+    assert not [one for one in found["percentages"].axes[0].collections
+                if isinstance(one, LineCollection)]  # fmt: skip
 
 
 def test_of_a_head_that_is_cut_twice_the_map_shows_the_first_cut() -> None:
