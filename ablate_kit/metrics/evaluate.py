@@ -18,6 +18,7 @@ from ablate_kit.metrics.giou import matched_giou, published_giou
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.lrp import optimal_lrp
 from ablate_kit.metrics.matching import Matches, greedy_matches, hungarian_pairs, published_pairs
+from ablate_kit.metrics.uncertainty.dependent_images import families, freedom
 from ablate_kit.text import finite
 
 VERSION = 2  # of the metrics: raised when a number changes for the same detections
@@ -94,7 +95,8 @@ class Evaluation:
         thresholds: the score thresholds used.
         counts: images, ground_truths (those to be found), ignored (regions), detections; and
             tp, fp, fn at each threshold (``tp_fixed``, ``tp_calibrated`` ...); max_detections
-            where that is not 100; clusters where images belong together.
+            where that is not 100; where images belong together, clusters, images of the largest,
+            and as many clusters of one size as tell as much (``equal_clusters``).
     """
 
     overall: dict[str, Number]
@@ -207,7 +209,9 @@ def _counts(truth: GroundTruth, detections: Detections, matches: Matches) -> dic
         "detections": len(detections),
     }
     if truth.clusters is not None:
-        counts["clusters"] = len(np.unique(truth.clusters))
+        sizes = np.bincount(families(truth))
+        counts["clusters"], counts["largest_cluster"] = len(sizes), int(sizes.max(initial=0))
+        counts["equal_clusters"] = round(freedom(sizes)) + 1
     if truth.max_detections != MAX_DETECTIONS:
         counts["max_detections"] = truth.max_detections
     return counts

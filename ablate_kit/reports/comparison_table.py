@@ -24,6 +24,7 @@ from ablate_kit.reports.answer import (
     images_and_objects,
     not_shown,
     of_all_metrics,
+    unequal_clusters,
     without_labels,
     word,
 )
@@ -262,10 +263,13 @@ def interval_note(
             f"; {first_few(still, 3)}: no number changes, as where evaluation runs nothing of what "
             "is cut; what it does for training these images do not tell"
         )
-    if drawn < FEW_IMAGES:
+    telling = results[0].evaluation.counts.get("equal_clusters", drawn)
+    if telling < FEW_IMAGES:
         note += f"; intervals and stars are rough on fewer than {FEW_IMAGES} {unit}"
-        if margins and drawn < (takes := free_takes(min(margins))):
+        if margins and telling < (takes := free_takes(min(margins))):
             note += f", and to be free takes {takes}"
+    if unequal := unequal_clusters(results[0].evaluation):
+        note += f"; {unequal}"
     return note
 
 

@@ -15,6 +15,7 @@ from ablate_kit.reports.answer import (
     compares_detectors,
     drawn_units,
     of_all_metrics,
+    unequal_clusters,
     without_labels,
 )
 from ablate_kit.reports.comparison_table import GIOU_APART, change_of, mark_of
@@ -37,11 +38,14 @@ def caption(results: Sequence[Result], found: Comparison, rows: Sequence[Sequenc
     star = stars(rows)
     adjusted = adjusted_by(found.statistics.adjust, of_all_metrics(found.changes))
     apart = f" {GIOU_APART}." if shows(rows, APART) else ""
+    unequal = (
+        f" {told[0].upper()}{told[1:]}." if (told := unequal_clusters(first.evaluation)) else ""
+    )
     own = f" No labels: boxes of {baseline} stand for objects." if without_labels(results) else ""
     return (
         f"AP and its change against {baseline} on the same {counted(drawn, unit[:-1])}; 95 % "
         f"intervals are of each change alone, over {unit}. {star[0].upper()}{star[1:]}{verdicts} "
-        f"adjusted for {tested} ({adjusted}).{apart}{own}"
+        f"adjusted for {tested} ({adjusted}).{apart}{unequal}{own}"
     )
 
 

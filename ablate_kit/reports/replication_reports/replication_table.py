@@ -7,7 +7,7 @@ from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
 from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change
 from ablate_kit.plural import counted
-from ablate_kit.reports.answer import drawn_units
+from ablate_kit.reports.answer import drawn_units, unequal_clusters
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.replication_reports.replication_words import outcome_word
 from ablate_kit.reports.table import APART, INTERVAL, Table, ends, number, shows
@@ -104,6 +104,8 @@ def _title(found: Replication, rows: Sequence[Sequence[str]]) -> str:
             f"in all: one test of all checkpoints, adjusted for {counted(many, 'cut')} after Holm; "
             "a verdict that each of them has may be undecided in all"
         )
+    if unequal := unequal_clusters(found.baselines[0].evaluation):
+        lines.append(unequal)
     if len(rows) < many:
         lines.append(f"the {len(rows)} of {many:,} that cost most AP in the mean")
     return "\n".join(lines)

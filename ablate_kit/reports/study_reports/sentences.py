@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import untold
 from ablate_kit.plural import counted
-from ablate_kit.reports.answer import adjusted_by, drawn_units, too_few_for_ap
+from ablate_kit.reports.answer import adjusted_by, drawn_units, too_few_for_ap, unequal_clusters
 from ablate_kit.reports.study_reports.findings import (
     NAMED,
     Findings,
@@ -118,7 +118,8 @@ def _how_to_read(found: Findings) -> Sentence:
     """What numbers and verdicts are, for who takes them into a text of their own."""
     first, *others = found.results
     unit, _ = drawn_units(first.evaluation)
-    few = too_few_for_ap(first.evaluation)
+    notes = too_few_for_ap(first.evaluation), unequal_clusters(first.evaluation)
+    few = "".join(f"{one[0].upper()}{one[1:]}. " for one in notes if one)
     tested = sum(not one.is_control for one in others)
     how = adjusted_by(found.compared.statistics.adjust, found.ap().values())
     adjusted = f"{counted(tested, 'cut')} ({how})"
@@ -126,7 +127,7 @@ def _how_to_read(found: Findings) -> Sentence:
         "Changes of AP are against the unmodified model on the same images, each with its own "
         f"95 % interval over {unit}, and are named in their order here; verdicts are at a margin "
         f"of {found.margin:g} AP, adjusted for {adjusted}{_of_what(found, tested)}. "
-        f"{few and f'{few}. '}"
+        f"{few}"
         "All of it is about this checkpoint: for others, such as other seeds, run ablate replicate."
     )
 

@@ -75,7 +75,13 @@ def test_repeated_images_do_not_make_a_change_surer(repeats: int) -> None:
 
 def test_clusters_are_what_is_counted() -> None:
     truth, one, other = study(12, 3)
-    assert evaluate(truth, one).counts["clusters"] == 12
+    counts = evaluate(truth, one).counts
+    told = [counts[name] for name in ("clusters", "largest_cluster", "equal_clusters")]
+    assert told == [12, 3, 12]
+    groups = np.tile(np.minimum(np.arange(12), 3), 3)  # three of 3 images each, and one of 27
+    counts = evaluate(replace(truth, clusters=groups), one).counts
+    told = [counts[name] for name in ("clusters", "largest_cluster", "equal_clusters")]
+    assert told == [4, 27, 2]
     assert "clusters" not in evaluate(replace(truth, clusters=None), one).counts
     samples = Bootstrap(truth, 10).samples(other, 0.4)
     assert samples.overall["AP"].images == 12

@@ -135,6 +135,19 @@ def test_few_images_get_a_note(images: int, few: bool) -> None:
     assert ("rough on fewer than 30 images" in title) == few
 
 
+@pytest.mark.parametrize(("equal", "told"), [(40, False), (20, False), (19, True), (3, True)])
+def test_clusters_of_very_different_sizes_get_a_note(equal: int, told: bool) -> None:
+    results = [result("base", 0.5, 300), result("cut", 0.4, 300)]
+    clusters = {"clusters": 40, "largest_cluster": 100, "equal_clusters": equal}
+    results[0].evaluation.counts.update(clusters)
+    changes = [changed(change(-0.1), change(-0.1))]
+    title = comparison(results, changes).title
+    assert ("the largest has 33% of the images: all 40 tell as much as" in title) == told
+    assert ("rough on fewer than 30 clusters" in title) == (equal < 30)
+    found = replace(NOTHING, changes=changes)
+    assert (". Clusters differ in size, the largest has 33%" in caption(results, found, [])) == told
+
+
 @pytest.mark.parametrize(
     ("few", "adjusted"),
     [

@@ -395,6 +395,18 @@ def test_clusters_that_would_decide_are_no_images() -> None:
     ) in text
 
 
+def test_clusters_of_very_different_sizes_are_told() -> None:
+    found = findings({"a": change(-0.01, "undecided", 12)}, [part("a")])
+    counts = found.results[0].evaluation.counts
+    counts |= {"images": 200, "clusters": 30, "largest_cluster": 104, "equal_clusters": 18}
+    assert "differ in size" not in sentences(found)[-1].text
+    counts["equal_clusters"] = 3
+    assert (
+        "Clusters differ in size, the largest has 52% of the images: all 30 tell as much as 3 of "
+        "one size, and where larger ones change more, up to one interval in ten misses the truth. "
+    ) in sentences(found)[-1].text
+
+
 def test_free_together_is_said_of_the_parts_that_were_cut_at_once_and_no_others() -> None:
     """A study is steered by verdicts one by one; those of its report are adjusted for all."""
     names = ["a", "b", "c", "d"]
