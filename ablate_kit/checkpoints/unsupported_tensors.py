@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ablate_kit.checkpoints.dtypes import ITEM_SIZES
 from ablate_kit.checkpoints.pickle.nested_tensors import named_leaves
 from ablate_kit.checkpoints.pickle.saved_modules import all_modules, class_name, is_module
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject, show
@@ -21,8 +22,6 @@ _REASONS = {
     "_rebuild_sparse_csr_tensor": "sparse",
     "_rebuild_nested_tensor": "nested",
     "_rebuild_meta_tensor_no_storage": "without data",
-    "_rebuild_tensor_v2": "a conjugate or negated view",
-    "_rebuild_tensor_v3": "a conjugate or negated view",
     "_rebuild_parameter": "a parameter of such a tensor",
     "_rebuild_parameter_with_state": "a parameter of such a tensor",
 }
@@ -109,4 +108,16 @@ def _reason(value: UnresolvedObject) -> str:
         return "a parameter that has no values yet"
     if value.qualname == "_rebuild_from_type_v2" and len(value.args) > 1:
         return f"a tensor of the class {show(value.args[1], 60)}"
+    if value.qualname in ("_rebuild_tensor_v2", "_rebuild_tensor_v3"):
+        return _why_not(value.args)
     return _REASONS.get(value.qualname, "")
+
+
+def _why_not(args: tuple[Any, ...]) -> str:
+    """Of a tensor that is rebuilt as those are that can be read."""
+    match args:
+        case (UnresolvedObject(qualname=kind), *_):
+            return f"on a storage of the class {show(UnresolvedObject('', kind), 60)}"
+        case (_, _, _, _, _, _, UnresolvedObject(qualname=dtype), *_) if dtype not in ITEM_SIZES:
+            return f"of the type {show(UnresolvedObject('', dtype), 60)}"
+    return "a conjugate or negated view"

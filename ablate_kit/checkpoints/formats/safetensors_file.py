@@ -63,17 +63,24 @@ def _header(source: FileSource) -> tuple[dict[str, Any], int]:
 
 
 def parsed_header(text: bytes) -> Any:
-    """The JSON value of a header; ``ValueError`` for a key that occurs twice.
+    """The JSON value of a header; ``ValueError`` for a key that occurs twice, and for what Python
+    alone takes for JSON: NaN, infinities, halves of characters.
 
     A function called for each of 100,000 entries takes longer than all else. So the keys of the
     parsed value are counted: what looks like a key in the text is one, or part of a text.
     """
-    parsed = json.loads(text.decode("utf-8"))
+    parsed = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+    if b"\\u" in text:
+        json.dumps(parsed, ensure_ascii=False).encode("utf-8")
     if isinstance(parsed, dict) and not _SPACED_KEY.search(text):
         tables = [value for value in parsed.values() if isinstance(value, dict)]
         if text.count(b'":') == len(parsed) + sum(map(len, tables)):
             return parsed
     return json.loads(text.decode("utf-8"), object_pairs_hook=unique_keys)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -85,7 +85,11 @@ def _located(
 ) -> dict[str, Storage]:
     """The storages in the file by their keys; the first one's length is at ``end``."""
     located: dict[str, Storage] = {}
-    for key in map(_spelled, keys):
+    try:
+        listed = [_spelled(key) for key in keys]
+    except CheckpointError as error:
+        raise unreadable(source, error) from None
+    for key in listed:
         if key in located or key not in described:
             times = "twice" if key in located else "without a tensor that uses it"
             raise _damaged(source, f"it lists storage {show(key, 40)} {times}")

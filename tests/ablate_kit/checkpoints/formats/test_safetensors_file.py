@@ -70,6 +70,10 @@ def test_names_shapes_and_byte_ranges_stand_in_the_header(tmp_path: Path) -> Non
         (b"{" + b'"a":{' * 50_000, 0, "not valid JSON"),
         (b'{"a":' + b"[" * 50_000, 0, "not valid JSON"),
         (b'{"a":' + b"9" * 5_000 + b"}", 0, "not valid JSON"),
+        (b'{"__metadata__":{},"a":NaN}', 0, "NaN is no number of JSON"),
+        (b'{"a":-Infinity}', 0, "-Infinity is no number of JSON"),
+        (b'{"\\ud800":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}', 0, "not valid JSON"),
+        (b'{"__metadata__":{"a":"\\udc00"}}', 0, "not valid JSON"),
     ],
 )
 def test_headers_that_do_not_fit_are_refused(

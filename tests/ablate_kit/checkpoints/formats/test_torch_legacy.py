@@ -238,6 +238,7 @@ def bad(**changes: Any) -> tuple[Any, list[tuple[Any, int, bytes]]]:
         ({}, [("1", 6, DATA.tobytes())] * 2, "lists storage '1' twice"),
         ({}, [("9", 6, DATA.tobytes())], "lists storage '9' without a tensor"),
         ({"key": (1, 2)}, None, "which is no key"),
+        ({}, [((1, 2), 6, DATA.tobytes())], "it refers to storage (1, 2), which is no key"),
     ],
 )
 def test_contradictions_are_refused(
@@ -245,8 +246,9 @@ def test_contradictions_are_refused(
 ) -> None:
     tree, usual = bad(**changes)
     path = crafted(tmp_path / "bad.pth", tree, *(usual if storages is None else storages))
-    with pytest.raises(CheckpointError, match=re.escape(words)):
+    with pytest.raises(CheckpointError, match=re.escape(words)) as caught:
         open_archive(path)
+    assert str(path) in str(caught.value)
 
 
 def test_one_storage_described_in_two_ways_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch._utils import (
 )
 
 from ablate_kit.checkpoints import CheckpointError, UnresolvedObject, open_archive, show
+from ablate_kit.checkpoints.unsupported_tensors import unsupported
 from tests.ablate_kit.crafted_pickles import Call, ref
 
 FOUR = torch.arange(4.0).numpy().tobytes()
@@ -114,6 +115,13 @@ def test_kinds_of_tensors_that_are_more_than_bytes_stay_opaque(tmp_path: Path) -
             isinstance(archive.metadata[name], UnresolvedObject) for name in tree if name != "dense"
         )
         assert show(archive.metadata["sparse"]).startswith("torch._utils._rebuild_sparse_tensor(")
+        assert unsupported(archive.metadata, "") == {
+            "sparse": "sparse",
+            "conjugated": "a conjugate or negated view",
+            "negated": "a conjugate or negated view",
+            "meta": "without data",
+            "packed": "of the type float4_e2m1fn_x2",
+        }
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
