@@ -21,12 +21,12 @@ def sentence(found: Screened, results: Sequence[Result], margin: float) -> tuple
         f"{len(found.estimates)} ablations were screened by gradients on "
         f"{counted(found.images, 'image')}; the {len(found.kept)} with the largest estimates and "
         f"{len(found.drawn)} drawn from all were evaluated. Of {told.others} drawn that were not "
-        f"kept, {told.missed} lose{'s' * (told.missed == 1)} more than {margin:g} AP"
+        f"kept, {told.missed} lose{'s' * (told.missed == 1)} more than {margin:g} AP here"
     )
     if told.left and told.others:
         text += (
             f": with 95 % confidence at most {told.may_lose} of the {told.left} that were not "
-            "evaluated do"
+            "evaluated would"
         )
     text += ". "
     if told.correlation is None:

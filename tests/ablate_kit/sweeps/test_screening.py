@@ -339,6 +339,7 @@ def test_the_report_says_loudly_where_estimates_fail(tmp_path: Path) -> None:
         changed = known.model_copy(update={"estimates": values})
         text, told = sentence(changed, results, 0.01)
         assert told is poor
+        assert "more than 0.01 AP here" in text  # an evaluation's, not a true one
         assert ("DO NOT RELY ON THE SCREENING" in text) is poor
         assert text in table(changed, results, 0.01).text().replace("\n", " ")
     everything = known.model_copy(update={"estimates": values, "kept": [*values], "drawn": []})
