@@ -237,7 +237,8 @@ def _without_warnings() -> Iterator[None]:
 
 
 _BROKEN = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error,
+    OSError, RuntimeError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError,
+    struct.error,
 )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def seeds(folder: Path) -> dict[str, bytes]:
         b"<xmin>2</xmin><ymin>3</ymin><xmax>30</xmax><ymax>20</ymax></bndbox></object></annotation>"
     )
     pixels = np.random.default_rng(1).integers(0, 255, (12, 16, 3), dtype=np.uint8)
-    for kind in ("PNG", "JPEG", "BMP", "TIFF", "WEBP"):
+    for kind in ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "DDS"):
         content = io.BytesIO()
         Image.fromarray(pixels).save(content, kind)
         found[kind.lower()] = content.getvalue()
@@ -289,6 +289,7 @@ KINDS: dict[str, tuple[str, Look, tuple[str, ...]]] = {
     "bmp": ("a.bmp", look_at_image, ()),
     "tiff": ("a.tif", look_at_image, ()),
     "webp": ("a.webp", look_at_image, ()),
+    "dds": ("a.jpg", look_at_image, ()),  # what decides is the content
     "sweep recipe": ("s.yaml", look_at_sweep, ("sweep",)),
     "train recipe": ("t.yaml", look_at_training, ()),
 }

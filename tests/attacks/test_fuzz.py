@@ -117,11 +117,11 @@ def test_nothing_but_our_error_comes_out(
 def test_a_short_run_of_make_fuzz(tmp_path: Path) -> None:
     """So many files of every kind, and commands, however slow the machine is."""
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("fuzz.py"), "--seed", "7", "--inputs", "690",
+        [sys.executable, Path(__file__).with_name("fuzz.py"), "--seed", "7", "--inputs", "720",
          "--commands", "8", "--minutes", "30", "--keep", tmp_path / "kept"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "690 inputs of 23 kinds in process, 8 through the command line" in done.stdout
+    assert "720 inputs of 24 kinds in process, 8 through the command line" in done.stdout
     assert "0 tracebacks, 0 hangs, 0 errors of several lines" in done.stdout
     assert not (tmp_path / "kept").exists()

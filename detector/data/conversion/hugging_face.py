@@ -79,8 +79,7 @@ def write_coco(
     }
     found = instances_in(document, split.folder, with_files=True)
     notes = [*found.notes, *_looked_at(found, split.folder, corners=corners)]
-    text = json.dumps(document, ensure_ascii=False)
-    (place / "instances.json").write_text(text, encoding="utf-8")
+    (place / "instances.json").write_text(json.dumps(document), encoding="utf-8")
     return Written(len(listed), len(objects), images.oriented, notes)
 
 

@@ -184,7 +184,7 @@ def _described(path: Path, split: str | None) -> Iterator[Row]:
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Where each line is, what it says, and the name of an image in the folder."""
-    for at, line in enumerate(_text(path).splitlines(), start=1):
+    for at, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}:{at}"
@@ -247,6 +247,7 @@ def _batches(path: Path) -> Iterator[Any]:
         return
     with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
         for batch in stream:
+            batch.validate(full=True)  # else a damaged one ends the process where it is looked at
             for start in range(0, batch.num_rows, _FEW):
                 yield batch.slice(start, _FEW)
 

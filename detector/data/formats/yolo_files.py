@@ -253,7 +253,7 @@ def _within(value: str, root: Path, *, up: bool = False) -> str | None:
 def _list(place: Path, root: Path, where: str) -> Iterable[str]:
     """The images of a list: names in its own folder or in the data set's."""
     try:
-        lines = read_bounded(place).decode("utf-8-sig").splitlines()
+        lines = read_bounded(place).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise UserError(f"{where}: {place} is no list of images, nor a folder") from None
     except OSError as error:

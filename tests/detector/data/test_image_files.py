@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from detector.data.classification import HuggingFaceImages
 from detector.data.image_files import Exif, decode, find_image, read_image, remarks, stored_image
 from detector.errors import UserError
 
 DEEP = np.array([[0, 257, 44_000], [65_535, 4096, 255]], dtype=np.uint16)
+WITH_AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 HIGH = [[0, 1, 171], [255, 16, 0]]
 
 
@@ -181,6 +182,21 @@ def test_a_tiff_whose_tags_have_other_types_is_refused(tmp_path: Path) -> None:
             path.write_bytes(whole[:kind] + bytes([other, 0]) + whole[kind + 2 :])
             with contextlib.suppress(UserError), warnings.catch_warnings(action="ignore"):
                 assert decode(path).shape[2] == 3
+
+
+@pytest.mark.parametrize("kind", ["DDS", pytest.param("AVIF", marks=WITH_AVIF)])
+def test_formats_whose_readers_raise_other_errors_are_refused_alike(
+    kind: str, tmp_path: Path
+) -> None:
+    """Content decides, so an AVIF that is called .jpg is opened as one."""
+    path = tmp_path / "a.jpg"
+    Image.new("L", (4, 4), 9).save(path, kind)
+    assert grey(decode(path)) == [[9] * 4] * 4
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        with contextlib.suppress(UserError):
+            decode(path)
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])

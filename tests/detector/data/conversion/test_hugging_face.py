@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,3 +315,52 @@ def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "broken/test.parquet")
     with pytest.raises(UserError, match="row 0: image does not decode"):
         written(tmp_path / "broken", tmp_path / "y")
+
+
+def test_text_of_any_characters(tmp_path: Path) -> None:
+    """Only line feeds end a line, and JSON has halves of characters."""
+    described = [one | {"caption": "a\u2028b\x85"} for one in lines("\ud800", "b")]
+    folder = image_folder(tmp_path / "a", described)
+    text = "\n".join(json.dumps(one, ensure_ascii=False) for one in described)
+    (folder / "metadata.jsonl").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UserError, match=r"metadata\.jsonl: not text in UTF-8"):
+        written(folder, tmp_path / "refused")
+    (folder / "metadata.jsonl").write_text(text.replace("\ud800", r"\ud800"), encoding="utf-8")
+    assert written(folder, tmp_path / "coco").objects == 2
+    assert Coco(tmp_path / "coco/instances.json", tmp_path / "coco/images").classes == (
+        "b", "\ud800",
+    )  # fmt: skip
+
+
+DAMAGED = """
+import contextlib, random, shutil, sys
+from pathlib import Path
+from detector.data.conversion.hugging_face import write_coco
+from detector.data.conversion.hugging_face_rows import find_split
+from detector.errors import UserError
+from tests.attacks.fuzz import damaged
+
+whole, out = Path(sys.argv[1], "train.arrow"), Path(sys.argv[2])
+data = whole.read_bytes()
+for number in range(150):
+    whole.write_bytes(damaged(random.Random(number), data))
+    out.mkdir()
+    with contextlib.suppress(UserError):
+        write_coco(find_split(whole.parent, None), out)
+    shutil.rmtree(out)
+"""
+
+
+def test_damaged_tables_end_no_process(tmp_path: Path) -> None:
+    """Arrow's readers believe what a file says of where its values lie, unless they are asked."""
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    table = pyarrow.table(rows())
+    (tmp_path / "in").mkdir()
+    with pyarrow.ipc.new_stream(tmp_path / "in/train.arrow", table.schema) as stream:
+        stream.write_table(table)
+    assert written(tmp_path / "in", tmp_path / "coco", classes=CLASSES).images == 7
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGED, tmp_path / "in", tmp_path / "out"],
+        cwd=Path(__file__).parents[4], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
