@@ -65,6 +65,7 @@ class TensorReport:
     update_norm: float | None
     update_ratio: float | None  # of the update's to the weights' norm
     learning_rate: float  # the highest of all steps; 0 outside of the optimizer
+    adaptive: bool  # steps do not grow with the gradient, as Adam's
     grad_norm_min: float | None
     grad_norm_max: float | None
     grad_max: float  # largest |element| ever
@@ -73,6 +74,7 @@ class TensorReport:
     low: float
     high: float
     rows: int
+    looked_up: bool  # rows are entries of an embedding
     dead_rows: tuple[int, ...]  # never a gradient but exactly zero
     faint_rows: tuple[int, ...]  # never more than rounding noise beside the other rows
     change_max: float | None  # since the start
@@ -132,6 +134,7 @@ def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorRe
     faint = np.flatnonzero((rows > 0) & (rows < measured.limits.faint * largest))
     if len(dead) == len(rows):  # a dead tensor, not one with dead rows
         dead = faint = np.empty(0, dtype=np.int64)
+    dead = dead[dead != measured.entries.get(i)]  # what pads is not to learn
     changes = {name: finite(values[i]) for name, values in measured.changes.items()}
     mean = {name: finite(values[i]) for name, values in means.items()}
     nonzero = max(counters.nonzero[i], 1)
@@ -160,6 +163,7 @@ def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorRe
         update_norm=mean["update"],
         update_ratio=mean["ratio"],
         learning_rate=float(counters.highest_rate[i]),
+        adaptive=measured.adaptive,
         grad_norm_min=finite(counters.norm_min[i]),
         grad_norm_max=float(counters.norm_max[i]) if counters.finite[i] else None,
         grad_max=float(counters.largest[i]),
@@ -168,6 +172,7 @@ def _report(measured: Measured, means: Mapping[str, Floats], i: int) -> TensorRe
         low=float(counters.low[i] / nonzero),
         high=float(counters.high[i] / nonzero),
         rows=len(rows),
+        looked_up=i in measured.entries,
         dead_rows=tuple(map(int, dead)),
         faint_rows=tuple(map(int, faint)),
         change_max=changes["change_max"],

@@ -12,7 +12,7 @@ from torch.optim import SGD, Optimizer
 from ablate_kit.errors import UserError
 from ablate_kit.gradients.categories import CATEGORIES
 from ablate_kit.gradients.counters import Counters, Flags, Floats, Steps
-from ablate_kit.gradients.parameter_names import named_parameters
+from ablate_kit.gradients.parameter_names import entries, named_parameters
 from ablate_kit.gradients.shape_group import GRADIENT, UPDATE, group_by_shape
 from ablate_kit.gradients.thresholds import GradientThresholds
 from ablate_kit.gradients.timeline import Timeline
@@ -33,11 +33,13 @@ class Measured:
     trainable: Flags  # needed a gradient in some step; the others were frozen all along
     in_optimizer: Flags
     decays: Flags  # weight decay acts on it
+    adaptive: bool  # the optimizer is one of Adam's family
     limits: GradientThresholds
     counters: Counters
     timeline: Timeline
     changes: Mapping[str, Floats]  # since the start; CHANGES
     rows: tuple[Floats, ...]  # of each tensor: largest |gradient| of each row over all steps
+    entries: Mapping[int, int | None]  # tensors whose rows are looked up, and the row of padding
     skipped: int  # steps that a gradient scaler took back
     clipped: bool  # False: gradients were read before the user's clipping
     notebook: Mapping[str, Flags] | None  # its categories, and "healthy"
@@ -96,6 +98,10 @@ class GradientMonitor:
         self.names = tuple(name for name, _, _ in found)
         self.parameters = [parameter for _, parameter, _ in found]
         self._elements = {name: parameter.numel() for name, parameter, _ in everything}
+        tables = entries(model)
+        self._entries = {
+            i: tables[id(one)] for i, one in enumerate(self.parameters) if id(one) in tables
+        }
         measured = set(self.names)
         self._others = {name: p for name, p, _ in everything if name not in measured}
         self._thawed: set[str] = set()
@@ -171,11 +177,13 @@ class GradientMonitor:
             trainable=self._trainable.copy(),
             in_optimizer=self._in_optimizer.copy(),
             decays=self._decays.copy(),
+            adaptive="adam" in type(self.optimizer).__name__.lower(),
             limits=self.limits,
             counters=self.counters,
             timeline=self.timeline,
             changes=dict(zip(CHANGES, changes, strict=True)),
             rows=self._rows(),
+            entries=self._entries,
             skipped=self._skipped,
             clipped=not self._by_hand,
             notebook=notebook,

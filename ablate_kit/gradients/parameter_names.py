@@ -29,6 +29,17 @@ def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.M
         yield _stripped(path, leaf, added), parameter, modules[path]
 
 
+def entries(model: nn.Module) -> dict[int, int | None]:
+    """By the id of each table whose rows are looked up, such as an embedding's: the row that
+    ``padding_idx`` keeps from learning, None where there is none."""
+    found: dict[int, int | None] = {}
+    for module in model.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            kept = found.get(id(module.weight))
+            found[id(module.weight)] = kept if module.padding_idx is None else module.padding_idx
+    return found
+
+
 def _stripped(path: str, leaf: str, added: set[str]) -> str:
     kept: list[str] = []
     levels = path.split(".") if path else []

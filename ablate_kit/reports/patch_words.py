@@ -11,6 +11,9 @@ from ablate_kit.plural import first_few
 from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
 
 NAMED = 3  # modules that the sentence names
+# Standard errors that the donor's change takes for shares of it to be told: a half of 3 is off by
+# more than 20 points in a third, of 6 in a tenth (``benchmarks/simulated_interactions.py``).
+_FOR_SHARES = 6
 
 
 def interplay(results: Sequence[Result], compared: Comparison) -> Change | None:
@@ -99,6 +102,8 @@ def _no_way_between(
 
 
 def _share(row: Change, total: Change) -> str:
-    if not total.significant or not total.change or row.change is None:
+    if not total.significant or not total.change or row.change is None or not total.error:
+        return ""
+    if abs(total.change) < _FOR_SHARES * total.error:
         return ""
     return f" ({row.change / total.change:.0%} of it)"

@@ -1,6 +1,7 @@
 """What to do about tensors of one verdict, those with one cause in a sentence."""
 
 from collections.abc import Callable, Iterator
+from math import comb
 
 from ablate_kit.gradients.advice.advice import HARMLESS
 from ablate_kit.gradients.advice.words import Tensors, amount, by, called, does, few, norms, reason
@@ -15,6 +16,7 @@ from ablate_kit.gradients.diagnose import (
 from ablate_kit.gradients.parameter_names import region
 
 SLOW = 1e-5  # of the weights' norm per step
+CHANCE = 0.01  # that what is said to have stopped has not
 FAST = 1e-2  # of the weights' norm per step: above it, training tends to be unsteady
 
 
@@ -86,7 +88,7 @@ def _small(word: str) -> Callable[[Tensors], Iterator[tuple[str, Tensors]]]:
             then = (
                 "Adam's steps do not depend on the gradient's size and still move them, least of "
                 f"all by {min(ratios):.0e} of the norm a step, be it signal or noise."
-                if min(ratios) > SLOW
+                if min(ratios) > SLOW and some[0].adaptive
                 else f"The smallest step is {min(ratios):.0e} of the weights' norm."
             )
             yield (
@@ -131,11 +133,18 @@ def _dead_rows(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
                 f"The last rows of {names} ({rows}) are padding to the width that the compiled "
                 f"kernel wants, and are read by nothing. {HARMLESS} by construction."
             )
+        elif kind == "entry":
+            text = (
+                f"In {amount(some, 'embedding')} some entries get no gradient in any of "
+                f"{some[0].steps} steps ({rows}): {names}. No batch looked them up, or no loss "
+                "reads what they are used for. A longer run, or more data, tells which."
+            )
         else:
             text = (
-                f"In {amount(some)} some output rows never get a gradient ({rows}): {names}. Units "
-                "that a ReLU holds at zero, outputs that no loss reads, or classes that did not "
-                "occur. Lower the learning rate, use a leaky activation, or remove the rows."
+                f"In {amount(some)} some output rows get no gradient in any of {some[0].steps} "
+                f"steps ({rows}): {names}. Units that a ReLU holds at zero, outputs that no loss "
+                "reads, or classes that did not occur. Lower the learning rate, use a leaky "
+                "activation, or remove the rows."
             )
         yield text, some
 
@@ -153,12 +162,11 @@ def _below_ulp(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
 def _intermittent(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
     for some in by(tensors, lambda t: (t.nonzero, t.last_nonzero)):
         one = some[0]
-        stopped = one.last_nonzero is not None and one.last_nonzero <= one.steps - one.nonzero
         then = (
             "The gradient stopped: was a branch switched off or frozen, or did its units die (a "
             "ReLU that no input passes), at a learning rate of "
             f"{max(t.learning_rate for t in some):.1e}?"
-            if stopped
+            if stopped(one.nonzero, one.last_nonzero or 0, one.steps)
             else "A conditional branch is taken too rarely to learn much."
         )
         yield (
@@ -166,6 +174,12 @@ def _intermittent(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
             f"step {one.last_nonzero}: {few(called(some))}. {then}",
             some,
         )
+
+
+def stopped(nonzero: int, last: int, steps: int) -> bool:
+    """Whether a gradient that was there in some steps has gone, and not by chance: were these dealt
+    at random, the last of them would be no later in one of a hundred runs."""
+    return comb(last, nonzero) < CHANCE * comb(steps, nonzero)
 
 
 def _high(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
@@ -202,7 +216,7 @@ RULES: dict[str, Callable[[Tensors], Iterator[tuple[str, Tensors]]]] = {
 
 
 def _kinds(tensors: Tensors) -> Iterator[tuple[str, list[TensorReport]]]:
-    for kind in ("box", "padding", "key", ""):
+    for kind in ("box", "padding", "key", "entry", ""):
         some = [t for t in tensors if _kind(t) == kind]
         if some:
             yield kind, some
@@ -218,7 +232,7 @@ def _kind(tensor: TensorReport) -> str:
         return "box"
     if last and "offset_mask" in tensor.name:
         return "padding"
-    return ""
+    return "entry" if tensor.looked_up else ""
 
 
 def _rows(tensors: Tensors) -> str:

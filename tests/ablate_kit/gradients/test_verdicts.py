@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ablate_kit.gradients.advice.advise import advise
+from ablate_kit.gradients.advice.of_verdicts import stopped
 from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
@@ -160,6 +161,32 @@ def test_units_that_died_are_not_said_to_have_a_small_gradient() -> None:
     assert told.startswith("1 tensor had a gradient in only 10 of 30 steps, last at step 10: odd.")
     assert "did its units die (a ReLU that no input passes), at a learning rate of 1.0e-02?" in told
     assert "mean norm" not in told
+
+
+def test_a_branch_that_is_seldom_taken_is_not_said_to_have_stopped() -> None:
+    """Of 30 steps with a branch that is taken by chance, one in a hundred ends so; none of those
+    that stop after ten."""
+    rng = np.random.default_rng(0)
+    for often in (0.05, 0.2, 0.4):
+        taken = rng.random((2000, STEPS)) < often
+        taken = taken[taken.any(axis=1)]
+        last = STEPS - taken[:, ::-1].argmax(axis=1)
+        said = [stopped(int(n), int(at), STEPS) for n, at in zip(taken.sum(1), last, strict=True)]
+        assert np.mean(said) <= 0.015
+    assert stopped(10, 10, STEPS)
+    assert stopped(6, 12, STEPS)
+    assert not stopped(1, 1, STEPS)
+
+
+@pytest.mark.parametrize(("kind", "adams"), [(AdamW, True), (Adam, True), (SGD, False)])
+def test_only_of_adam_it_is_said_what_its_steps_do_not_depend_on(
+    kind: type[Optimizer], adams: bool
+) -> None:
+    toy = Toy(torch.full((4,), 1e-6))
+    run = learn(toy, kind(toy.parameters(), lr=1e-2), lambda t, _: fine(t) + 1e-6 * t.odd.sum())
+    (told,) = (one.sentence for one in advise(run) if one.verdict == "low")
+    assert ("Adam's steps do not depend" in told) == adams
+    assert ("The smallest step is" in told) != adams
 
 
 @pytest.mark.parametrize(
@@ -320,6 +347,44 @@ def test_dead_rows() -> None:
     assert found.dead_rows == (4, 5)
     assert found.dead_share == pytest.approx(1 / 3)
     assert found.grad_zero == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+@pytest.mark.parametrize("place", [0, -2])
+def test_an_embedding_is_not_dead_where_it_pads(
+    kind: type[nn.Embedding] | type[nn.EmbeddingBag], place: int
+) -> None:
+    torch.manual_seed(0)
+    table = kind(5, 3, padding_idx=place)
+    every = torch.arange(5)[None]
+
+    def loss(_: nn.Module, seen: Tensor) -> Tensor:
+        return 0.1 * (table(seen) - 1).square().sum()
+
+    optimizer = AdamW(table.parameters(), lr=1e-2)
+    (found,) = learn(table, optimizer, lambda toy, _: loss(toy, every)).tensors
+    assert (found.verdict, found.dead_rows) == ("healthy", ())
+    # An entry that is never looked up is one, and said to be no unit that died.
+    optimizer = AdamW(table.parameters(), lr=1e-2)
+    run = learn(table, optimizer, lambda toy, _: loss(toy, every[:, :4]))
+    assert run.tensors[0].dead_rows == (4,)
+    (told,) = (one.sentence for one in advise(run) if one.verdict == "dead_rows")
+    assert told.startswith(
+        "In 1 embedding some entries get no gradient in any of 30 steps (row 4 of 5): weight. No "
+        "batch looked them up"
+    )
+
+
+def test_the_padding_of_a_table_that_is_shared_is_known_by_either_name() -> None:
+    torch.manual_seed(0)
+    tied = nn.ModuleDict({"first": nn.Embedding(4, 2), "second": nn.Embedding(4, 2, padding_idx=1)})
+    tied["first"].weight = tied["second"].weight
+    run = learn(
+        tied,
+        AdamW(tied.parameters(), lr=1e-2),
+        lambda toy, _: (toy["second"](torch.arange(4)) - 1).square().sum(),
+    )
+    assert [(one.name, one.verdict) for one in run.tensors] == [("first.weight", "healthy")]
 
 
 def test_rows_of_a_transposed_convolution_are_its_outputs() -> None:

@@ -30,6 +30,14 @@ def test_what_is_not_significant_is_not_said_to_be_nothing(p: float, significant
     assert told[1] == "the one module put in alone does not change AP significantly"
 
 
+@pytest.mark.parametrize(("by", "said"), [(0.04, False), (0.047, False), (0.05, True)])
+def test_a_share_is_told_of_what_is_known_well(by: float, said: bool) -> None:
+    """Of a change of fewer standard errors, here of 0.008, a share is mostly chance."""
+    results = [result("a"), result(DONOR), result("neck", module="neck")]
+    told = account("a", "b", results, [change(by, 0.001), change(0.025, 0.001)], None)
+    assert told[1] == "put in alone, significantly: neck +0.0250" + " (50% of it)" * said
+
+
 @pytest.mark.parametrize(("left", "said"), [(0.0, True), (0.4, False)])
 def test_of_models_with_nothing_between_them_single_modules_say_nothing(
     left: float, said: bool
