@@ -23,6 +23,20 @@ def test_tensors_remember_where_they_would_be() -> None:
     assert not torch.ones(1).is_cuda
 
 
+def test_a_gpu_of_apple_has_no_float64() -> None:
+    with virtual_gpu("mps"):
+        here = torch.ones(3)
+        there = here.to("mps")
+        assert (there.is_mps, there.is_cuda, str(there.device)) == (True, False, "mps:0")
+        assert not torch.cuda.is_available()
+        for wrong in (lambda: there.double(), lambda: there.to(torch.float64),
+                      lambda: torch.zeros(1, dtype=torch.float64, device="mps")):  # fmt: skip
+            with pytest.raises(TypeError, match="float64"):
+                wrong()
+        with pytest.raises(RuntimeError, match="to be on the same device"):
+            _ = here + there
+
+
 def test_what_a_gpu_refuses_is_refused() -> None:
     with virtual_gpu():
         here, there = torch.ones(3), torch.ones(3, device="cuda")

@@ -3,7 +3,7 @@ refuses.
 
 What a CPU cannot show is a tensor that was left on it. Within ``virtual_gpu()`` every storage
 remembers where it would be, and operands of two devices raise as on a GPU. Numbers, and the order
-of their sums, are those of the CPU.
+of their sums, are those of the CPU. ``virtual_gpu("mps")`` is one of Apple's, which has no float64.
 """
 
 import warnings
@@ -18,11 +18,20 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-HERE, THERE, ANYWHERE = "cpu", "cuda:0", "made by an operation itself, which knows where it runs"
+CPU = torch.device("cpu")
+HERE, ANYWHERE = "cpu", "made by an operation itself, which knows where it runs"
+THERE = "on the GPU"
+
+
+class _Kind:
+    """Which device is not there."""
+
+    device = torch.device("cuda", 0)
+
 
 # Indices may be on the CPU, and a copy is from one device to another.
 _MAY_MIX = ("copy_", "index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index")
+_DOUBLE = (torch.float64, torch.complex128)
 _WAITS = ("_local_scalar_dense", "nonzero", "equal")
 
 
@@ -39,11 +48,13 @@ def _place(tensor: Tensor) -> str:
 
 
 def _put(tensor: Tensor, place: str) -> None:
+    if place == THERE and _Kind.device.type == "mps" and tensor.dtype in _DOUBLE:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
     _holder(tensor).place = place
 
 
 def _is_there(device: object) -> bool:
-    return device is not None and torch.device(device).type == "cuda"
+    return device is not None and torch.device(device).type == _Kind.device.type
 
 
 def _tensors(values: object) -> list[Tensor]:
@@ -74,7 +85,8 @@ class _Operations(TorchDispatchMode):
         if there and name not in _MAY_MIX and any(one.dim() for one in lost):
             shown = [(tuple(one.shape), place) for one, place in zip(operands, places, strict=True)]
             raise RuntimeError(
-                f"Expected all tensors to be on the same device, cpu and cuda:0: {func} of {shown}"
+                "Expected all tensors to be on the same device, cpu and "
+                f"{_Kind.device}: {func} of {shown}"
             )
         if there and (name in _WAITS or (name == "index" and _has_mask(args[1]))):
             self.wait()
@@ -122,11 +134,12 @@ class _Calls(TorchFunctionMode):
         super().__init__()
         self.operations = operations
         self.own: dict[Any, Callable[..., Any]] = {
-            Tensor.device.__get__: lambda one: GPU if _place(one) == THERE else None,
-            Tensor.is_cuda.__get__: lambda one: _place(one) == THERE,
+            Tensor.device.__get__: lambda one: _Kind.device if _place(one) == THERE else None,
+            Tensor.is_cuda.__get__: lambda one: self._is(one, "cuda"),
+            Tensor.is_mps.__get__: lambda one: self._is(one, "mps"),
             Tensor.is_cpu.__get__: lambda one: _place(one) != THERE,
             Tensor.cpu: lambda one, **_: self._moved(one, CPU),
-            Tensor.cuda: lambda one, *_, **__: self._moved(one, GPU),
+            Tensor.cuda: lambda one, *_, **__: self._moved(one, _Kind.device),
             Tensor.to: self._to,
             Tensor.pin_memory: lambda one, *_: one,
             Tensor.numpy: self._numpy,
@@ -150,8 +163,11 @@ class _Calls(TorchFunctionMode):
                 _put(one, THERE if there else HERE)
         return made
 
+    def _is(self, tensor: Tensor, kind: str) -> bool:
+        return _place(tensor) == THERE and _Kind.device.type == kind
+
     def _moved(self, tensor: Tensor, device: torch.device, waits: bool = True) -> Tensor:
-        place = THERE if device.type == "cuda" else HERE
+        place = HERE if device.type == "cpu" else THERE
         if _place(tensor) in (place, ANYWHERE):
             return tensor
         if waits or place == HERE:  # what is pinned is sent without waiting
@@ -162,11 +178,15 @@ class _Calls(TorchFunctionMode):
         copy = kwargs.pop("copy", False)
         other = kwargs.get("other", args[0] if args else None)
         if isinstance(other, Tensor):
-            device, dtype, layout = GPU if _place(other) == THERE else CPU, other.dtype, None
+            device, dtype, layout = (
+                _Kind.device if _place(other) == THERE else CPU,
+                other.dtype,
+                None,
+            )
             unwaited = bool(kwargs.get("non_blocking"))
         else:
             device, dtype, unwaited, layout = torch._C._nn._parse_to(*args, **kwargs)
-        if device is None or device.type not in ("cpu", "cuda"):
+        if device is None or device.type not in ("cpu", _Kind.device.type):
             return None
         moved = self._moved(tensor, device, not unwaited)
         rest = {"dtype": dtype, "memory_format": layout}
@@ -176,7 +196,7 @@ class _Calls(TorchFunctionMode):
 
     def _numpy(self, tensor: Tensor, *_: Any, **__: Any) -> None:
         if _place(tensor) == THERE:
-            raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu()")
+            raise TypeError(f"can't convert {_Kind.device} device type tensor to numpy")
 
 
 class _Generator(torch.Generator):
@@ -192,7 +212,8 @@ class _Generator(torch.Generator):
 
 def _check_generator(generator: torch.Generator | None) -> None:
     if generator is not None and not getattr(generator, "there", False):
-        raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        kind = _Kind.device.type
+        raise RuntimeError(f"Expected a '{kind}' device type for generator but found 'cpu'")
 
 
 def _asked(operations: _Operations) -> Callable[..., Any]:
@@ -215,13 +236,14 @@ def _loaded(*args: Any, before: Callable[..., Any] = torch.load, **kwargs: Any) 
 
 
 @contextmanager
-def virtual_gpu() -> Iterator[None]:
-    """Within, ``cuda`` is a device of this thread. What is compiled for a GPU is not tried."""
+def virtual_gpu(kind: str = "cuda") -> Iterator[None]:
+    """Within, ``cuda`` is a device of this thread, or ``mps``. What is compiled for a GPU is not
+    tried."""
     operations = _Operations()
     answers: dict[str, Callable[..., Any]] = {
-        "is_available": lambda: True,
-        "is_initialized": lambda: True,
-        "device_count": lambda: 1,
+        "is_available": lambda: kind == "cuda",
+        "is_initialized": lambda: kind == "cuda",
+        "device_count": lambda: int(kind == "cuda"),
         "current_device": lambda: 0,
         "get_device_name": lambda *_: "virtual",
         "get_device_capability": lambda *_: (9, 0),
@@ -240,9 +262,12 @@ def virtual_gpu() -> Iterator[None]:
         "_maybe_exchange_device": lambda *_: 0,
     }
     with ExitStack() as stack:
+        stack.enter_context(patch.object(_Kind, "device", torch.device(kind, 0)))
         for name, answer in answers.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
         # Optimizers ask the driver whether a graph is being captured.
+        wait = patch.object(torch.accelerator, "synchronize", lambda *_: operations.wait())
+        stack.enter_context(wait)
         nothing = patch.object(torch.accelerator, "current_accelerator", lambda *_, **__: None)
         stack.enter_context(nothing)
         stack.enter_context(patch.object(torch, "Generator", _Generator))

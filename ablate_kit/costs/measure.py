@@ -19,6 +19,7 @@ from ablate_kit.costs.latency import USUAL, Latency, TimingRounds, take_turns
 from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
+from ablate_kit.models.device import waiting_for
 from detector.data.dataset import Pixels
 
 BATCHES = (1, 8)
@@ -101,7 +102,9 @@ def measure(
                 runs = [partial(one.forward, x) for one, x in zip(adapters, given, strict=True)]
                 for i, (one, run) in enumerate(zip(adapters, runs, strict=True)):
                     peak[i][device, batch] = peak_bytes(run, one.module, given[i])
-                for i, taken in enumerate(take_turns(runs, rounds, _waiting(device))):
+                for i, taken in enumerate(
+                    take_turns(runs, rounds, waiting_for(torch.device(device)))
+                ):
                     latency[i][device, batch] = taken
     return [
         Cost(*whole[i], latency[i], peak[i], None if place is None else file_bytes(place))
@@ -141,12 +144,6 @@ def _batch(adapter: Adapter, image: Pixels, count: int, device: str) -> dict[str
         name: torch.cat([one] * count).to(device)
         for name, one in adapter.prepare(image).inputs.items()
     }
-
-
-def _waiting(device: str) -> Callable[[], Any]:
-    if torch.device(device).type == "cuda":
-        return partial(torch.cuda.synchronize, torch.device(device))
-    return lambda: None
 
 
 def _ratio(cost: Cost, first: Cost, setup: Setup) -> dict[str, float]:

@@ -314,7 +314,7 @@ class GradientMonitor:
         found: dict[int, Floats] = {}
         for device in self._columns:
             here = [(f, positions) for f, positions in self._families if f.device == device]
-            flat = torch.cat([f.row_max.flatten() for f, _ in here]).double().cpu().numpy()
+            flat = torch.cat([f.row_max.flatten() for f, _ in here]).cpu().double().numpy()
             place = 0
             for family, positions in here:
                 for position in positions:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -32,13 +33,21 @@ def check_device(name: str) -> None:
         raise UserError(f'cannot use the device "{name}": {known}')
 
 
+def waiting_for(device: torch.device) -> Callable[[], None]:
+    """Waits until a device has done what it was given to do, which a CPU always has."""
+    if device.type == "cpu":
+        return lambda: None
+    if device.type == "cuda":
+        return partial(torch.cuda.synchronize, device)
+    return partial(torch.accelerator.synchronize, device)
+
+
 def clock_on(device: torch.device) -> Callable[[], float]:
-    """Seconds; a GPU is waited for first, so that they are those of what it was given to do."""
-    if device.type != "cuda":
-        return perf_counter
+    """Seconds, of which those count that a device is still at work."""
+    wait = waiting_for(device)
 
     def clock() -> float:
-        torch.cuda.synchronize(device)
+        wait()
         return perf_counter()
 
     return clock

@@ -29,6 +29,7 @@ from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from ablate_kit.sweeps.execution.side_by_side import disagreement
 from ablate_kit.sweeps.recipe_sweep import open_sweep, run
+from ablate_kit.sweeps.recipes.donor_variants import patches
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant
@@ -59,11 +60,12 @@ RULES = [
 ]
 
 
-@pytest.fixture(params=[*REAL, "virtual"])
+@pytest.fixture(params=[*REAL, "virtual", "virtual mps"])
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "virtual":
-        with virtual_gpu():
-            yield "cuda:0"
+    kind, _, other = request.param.partition(" ")
+    if kind == "virtual":
+        with virtual_gpu(other or "cuda"):
+            yield f"{other or 'cuda'}:0"
     else:
         yield there(request.param)
 
@@ -246,6 +248,18 @@ def test_means_are_those_of_the_device_that_variants_run_on(hybrid: Path, device
     assert digests[0] == digests[1]
 
 
+def test_what_is_between_a_model_and_a_donor(hybrid: Path, device: str) -> None:
+    with open_checkpoint(hybrid) as checkpoint:
+        tensors = dict(open_adapter(checkpoint, device=device).module.state_dict())
+    donor = {name: tensor * 1.5 for name, tensor in tensors.items() if tensor.is_floating_point()}
+    (half,) = [
+        one for one in patches(tensors, donor, {"all": list(donor)}, [0.5]) if "0.5" in one.name
+    ]
+    for name, found in (half.tensors or {}).items():
+        assert str(found.device) == device
+        assert torch.allclose(found.cpu(), 1.25 * tensors[name].cpu(), rtol=1e-6), name
+
+
 def test_the_monitor_measures_on_a_device(device: str) -> None:
     """Against the same numbers, taken one by one."""
     config = preset("tiny").replace(
@@ -266,7 +280,7 @@ def test_the_monitor_measures_on_a_device(device: str) -> None:
             out = model(images, targets, torch.Generator().manual_seed(step))
             criterion(out, targets, LossSettings())["loss"].backward()
             for name, p in named.items():
-                norms[name].append(0.0 if p.grad is None else p.grad.double().norm().item())
+                norms[name].append(0.0 if p.grad is None else p.grad.cpu().double().norm().item())
             optimizer.step()
     tensors = {one.name: one for one in diagnose(monitor.measured()).tensors}
     assert tensors.keys() <= named.keys()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ablate_kit.ablations.apply_edits import in_float64
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.donor_modules import Patch
 from ablate_kit.ablations.name_patterns import is_variance
@@ -135,10 +136,10 @@ def _on_the_line(
 ) -> torch.Tensor:
     if not here.is_floating_point():
         return there if alpha >= 0.5 else here.clone()
-    first, last = here.double(), there.double()
+    first, last = in_float64(here), in_float64(there)
     exact = first + alpha * (last - first)
     if variance and not 0 <= alpha <= 1:
         exact = torch.where(
             (first > 0) & (last > 0), first * (last / first) ** alpha, exact.clamp(0)
         )
-    return exact.to(here.dtype)
+    return exact.to(here.dtype).to(here.device)

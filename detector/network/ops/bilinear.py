@@ -90,11 +90,11 @@ def automatic(value: Tensor, weight: Tensor) -> Implementation:
     """The one place where the implementation is chosen, by what benchmarks/ops.py measured.
 
     On an H100, ``grid_sample`` was two to four times as fast as bags, forward and backward, except
-    for an encoder's many samples, of which it keeps too much.
+    for an encoder's many samples, of which it keeps too much. It is also what every device has.
     """
     same_bits = torch.are_deterministic_algorithms_enabled() and torch.is_grad_enabled()
     few = weight.shape[1:].numel() * value.shape[3] <= KEPT
-    return "grid" if value.is_cuda and few and not same_bits else "bags"
+    return "grid" if few and not value.is_cpu and not same_bits else "bags"
 
 
 class _BilinearSum(torch.autograd.Function):
@@ -146,7 +146,7 @@ def _weighted_rows(table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
 
 def _dots(table: Tensor, index: Tensor, weights: Tensor, grad: Tensor) -> Tensor:
     """Scalar products of the pixels that :func:`_weighted_rows` sums with their bag's gradient."""
-    if not table.is_cuda:
+    if table.is_cpu:
         return products_at(index, grad, table)
     with torch.enable_grad():
         leaf = weights.detach().requires_grad_()

@@ -16,7 +16,7 @@ def scattered_rows(rows: int, index: Tensor, weights: Tensor, bags: Tensor) -> T
         weights: like ``index``.
         bags: (n, d).
     """
-    return (_sorted if bags.is_cuda else _in_order)(rows, index, weights, bags)
+    return (_in_order if bags.is_cpu else _sorted)(rows, index, weights, bags)
 
 
 def _in_order(rows: int, index: Tensor, weights: Tensor, bags: Tensor) -> Tensor:
