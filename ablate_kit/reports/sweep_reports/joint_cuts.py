@@ -2,7 +2,8 @@
 
 The interaction is what a joint cut changes beyond the sum of what its members change alone. Below
 zero, the parts are *redundant*: one stands in for the other, and only both together are missed.
-Above zero, they are *complementary*: without the one, the other is of less use anyway.
+Above zero, they are *complementary*: without the one, the other is of less use anyway. Where the
+members alone cost more than all that there is, it is above zero whatever the parts do: *floor*.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,18 +22,21 @@ from ablate_kit.metrics.uncertainty.significance import COLUMNS, Change, interac
 from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.sweep_reports.sweep_figures import heat_map
-from ablate_kit.reports.table import INTERVAL, Table, ends, number, stars
+from ablate_kit.reports.table import INTERVAL, Table, ends, number, shows, stars
 
 TOLD = 3  # pairs of each sort that the sentence names
 SHOWN = 20  # rows of the table; all are in joint.csv
 MOST_PARTS = 60  # of the heat map
+FLOOR = "floor"
 
 
 @dataclass(frozen=True)
 class Joint:
-    """One joint cut: its members' changes, its own, and what it changes beyond their sum."""
+    """One joint cut: its members' changes, its own, and what it changes beyond their sum; ``ap`` is
+    that of the unmodified model."""
 
     name: str
+    ap: float
     members: tuple[str, ...]
     sum_of_members: Mapping[Key, float | None]
     change: Mapping[Key, float | None]
@@ -44,7 +48,10 @@ class Joint:
         ap = self.interaction["AP"]
         if not ap.significant or ap.change is None:
             return ""
-        return "redundant" if ap.change < 0 else "complementary"
+        if ap.change < 0:
+            return "redundant"
+        lost = -(self.sum_of_members["AP"] or 0.0)
+        return FLOOR if lost > self.ap else "complementary"
 
 
 def joint_cuts(
@@ -75,7 +82,7 @@ def joint_cuts(
             before = baseline.overall[key].value
             change[key] = safe.finite(after.overall[key].value - before)
             total[key] = safe.finite(sum(part.overall[key].value - before for part in own))
-        found.append(Joint(one.name, names, total, change, row))
+        found.append(Joint(one.name, baseline.overall["AP"].value, names, total, change, row))
     return found
 
 
@@ -109,12 +116,16 @@ def sentence(found: Sequence[Joint]) -> str:
     )
     if others:
         others = f"; significant {others}"
+    floor = sum(one.sort == FLOOR for one in found)
+    if floor:
+        others = f"; in {floor} the members cost more than all AP alone, which says nothing{others}"
     if not told:
         if len(found) == 1:
             says = "the joint cut does not differ"
         else:
             says = f"none of {len(found)} joint cuts differs"
-        return f"{says} significantly in AP from the sum of its members{others}"
+        of = " but by what there is to lose" if floor else ""
+        return f"{says} significantly in AP from the sum of its members{of}{others}"
     return f"of {counted(len(found), 'joint cut')} {'. '.join(told)}{others}"
 
 
@@ -140,6 +151,8 @@ def table(found: Sequence[Joint]) -> Table:
         f"{sentence(found)}\nΔ AP of joint cuts{shown}; interaction: beyond the sum of the members "
         f"alone, with its interval; {stars(cells)}, adjusted for {len(found)}"
     )
+    if shows(cells, FLOOR):
+        title += f"; {FLOOR}: alone the members cost more than all AP, so that together it is less"
     header = ("joint cut", "sum of members", "together", "interaction", INTERVAL, "sort")
     return Table(title, header, tuple(cells), ("joint cut", "sort"))
 
@@ -182,13 +195,14 @@ def figure(found: Sequence[Joint]) -> tuple[str, Figure] | None:
             i, j = names.index(a), names.index(b)
             ap = one.interaction["AP"]
             matrix[i, j] = matrix[j, i] = np.nan if ap.change is None else ap.change
-            marks[i, j] = marks[j, i] = ap.significant
+            marks[i, j] = marks[j, i] = one.sort not in ("", FLOOR)
     if not np.isfinite(matrix).any():
         return None
     caption = (
         "What each pair changes of AP beyond the sum of both alone. *: significant, adjusted for "
         f"{counted(len(found), 'joint cut')}: below zero one stands in for the other, above zero "
-        "they need each other. Colors of the others may be chance."
+        "they need each other. Colors of the others may be chance"
+        + (", or alone they cost more than all AP." if any(x.sort == FLOOR for x in found) else ".")
     )
     label = "interaction, AP"
     return caption, heat_map(matrix, marks, names, names, "", numbers=False, label=label)

@@ -97,6 +97,34 @@ def test_interactions_are_what_two_cut_beyond_both_alone() -> None:
     assert marked == [(2, 1, "*"), (1, 2, "*")]
 
 
+def test_members_that_cost_more_than_all_are_not_said_to_need_each_other() -> None:
+    """Each takes most of an AP of 0.6, and so both less than the sum, whatever they do."""
+    rng = np.random.default_rng(2)
+    level = rng.normal(0.6, 0.05, IMAGES)
+    parts = {"a": level * 0.05, "b": level * 0.1, "c": level * 0.7}
+    joint = {"a+b": level * 0.0, "a+c": level * 0.05, "b+c": level * 0.09}
+    results = [result_of("unmodified"), *(result_of(one, "component") for one in parts)]
+    for name in joint:
+        one, other = name.split("+")
+        results.append(result_of(name, "pairs", factors={"member_1": one, "member_2": other}))
+    samples = [samples_of(values) for values in (*parts.values(), *joint.values())]
+    found = joint_cuts.joint_cuts(results, samples_of(level), samples, "family")
+    assert all(one.interaction["AP"].significant for one in found)
+    assert [one.sort for one in found] == ["floor", "floor", "floor"]
+    table = joint_cuts.table(found)
+    assert "floor: alone the members cost more than all AP" in table.title
+    assert table.title.startswith(
+        "none of 3 joint cuts differs significantly in AP from the sum of its members but by what "
+        "there is to lose; in 3 the members cost more than all AP alone, which says nothing"
+    )
+    _, figure = joint_cuts.figure(found)
+    assert not figure.axes[0].texts
+    little = {"a": level * 0.5, "b": level * 0.6, "c": level * 0.7}
+    samples = [samples_of(values) for values in (*little.values(), *[level * 0.5] * 3)]
+    found = joint_cuts.joint_cuts(results, samples_of(level), samples, "family")
+    assert [one.sort for one in found] == ["complementary"] * 3
+
+
 def test_without_joint_cuts_of_what_was_cut_alone_there_are_no_rows() -> None:
     results, baseline, samples = Game().run([*ALONE.values()])
     assert joint_cuts.joint_cuts(results, baseline, samples, "family") == []
