@@ -5,7 +5,8 @@
 Studies of 24 variants whose true changes are known: free of what is beyond the margin, costs or
 gains of what is within, are wrong. A fifth of the studies tell the share that is decided with so
 many images, and what comes of looking again with more images until there is a verdict; a tenth,
-whether as many more images as an undecided variant is said to need decide it.
+whether as many more images as an undecided variant is said to need decide it. Last, which parts a
+study does not look into, as each by itself looks free: of those that cost more than the margin.
 """
 
 import argparse
@@ -124,6 +125,26 @@ def predictions(studies: int) -> None:
               f"after {'; '.join(told)} ({studies:,} studies)", flush=True)  # fmt: skip
 
 
+def not_looked_into(studies: int) -> None:
+    """Share of the parts that cost more than the margin, and of studies of 24 such parts, where one
+    looks free by a verdict of its own, so that nothing inside of it is cut."""
+    shared = np.full(VARIANTS, np.sqrt(0.3))
+    for images in (100, 500, 2000):
+        told = []
+        for factor in (1.0, 1.25, 1.5, 2.0):
+            rng = np.random.default_rng([14, images, int(100 * factor)])
+            true = np.full(VARIANTS, -factor * MARGIN - 1e-9)
+            free = np.zeros((studies, VARIANTS), dtype=bool)
+            for study in range(studies):
+                for i, test in enumerate(_tests(true, _chance(rng, shared), images)):
+                    (alone,) = verdicts([test], [test.p], images, MARGIN)
+                    free[study, i] = alone.outcome == "free"
+            told.append(f"{factor:g} margins: {100 * free.mean():.1f} % (any of {VARIANTS}: "
+                        f"{100 * free.any(axis=1).mean():.1f} %)")  # fmt: skip
+        print(f"not looked into on {images} images, of parts that cost {', '.join(told)} "
+              f"({studies:,} studies)", flush=True)  # fmt: skip
+
+
 class _Growing:
     """A study of some images, and what it comes to with more."""
 
@@ -178,3 +199,4 @@ if __name__ == "__main__":
     verdict_power(studies // 5)
     repeated_looks(studies // 5)
     predictions(studies // 10)
+    not_looked_into(studies // 10)
