@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.metrics.detections import MAX_DETECTIONS
-from ablate_kit.models.adapter import ImageDetections
 from ablate_kit.models.bridge.to_transformers import to_transformers
+from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.rewrite import write_bridge
 

@@ -29,7 +29,8 @@ from sweep import detr, same_detections
 
 from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.kinds.heads import heads_each
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache

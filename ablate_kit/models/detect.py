@@ -11,9 +11,10 @@ from torch import nn
 from ablate_kit.ablations.turns import used
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.batches import Group, groups
 from ablate_kit.models.classes import match_classes
+from ablate_kit.models.image_detections import ImageDetections
 from detector.data.dataset import Dataset, Pixels
 from detector.training.deterministic import deterministic_kernels
 from detector.training.devices import current_device

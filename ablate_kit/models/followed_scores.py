@@ -15,8 +15,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter, ImageDetections
+from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.batches import Group
+from ablate_kit.models.image_detections import ImageDetections
 
 _LEAVES: tuple[Callable[..., Any], ...] = (Tensor.numpy, Tensor.tolist, Tensor.detach)
 

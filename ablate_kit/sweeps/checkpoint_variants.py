@@ -16,6 +16,7 @@ from ablate_kit.sweeps.execution.executor import Advance
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import Progress, Sweep, sweep
+from ablate_kit.sweeps.taken_tensor import TakenTensor
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
 from detector.tensor_bytes import flat_bytes
@@ -93,7 +94,7 @@ def _advance(advance: Advance, first: str, name: str, count: int) -> None:
     advance(first if name == BASELINE else name, count)
 
 
-def different_tensors(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]:
+def different_tensors(first: Adapter, other: Adapter) -> dict[str, TakenTensor]:
     """The tensors of ``other`` whose bytes differ, by names in ``module.state_dict()``.
 
     Tied weights are there once, by the first of their names: a class head that a decoder and the
@@ -105,7 +106,7 @@ def different_tensors(first: Adapter, other: Adapter) -> dict[str, torch.Tensor]
         memory = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
         names.setdefault(memory, name)
     return {
-        name: there[name].clone()
+        name: TakenTensor(there[name].clone())
         for name in names.values()
         if not torch.equal(flat_bytes(here[name]), flat_bytes(there[name]))
     }

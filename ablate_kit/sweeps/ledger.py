@@ -41,9 +41,9 @@ from ablate_kit.metrics.result import BASELINE, Result
 from ablate_kit.metrics.stored import pack
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.models.adapter import ImageDetections
+from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.sweeps.checked_json import checked, read_json
-from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, disagreement
+from ablate_kit.sweeps.execution.disagreement import TOLERANCE, disagreement
 from ablate_kit.sweeps.manifest import Key, Manifest, NamedVariant
 from ablate_kit.sweeps.run_inputs import as_noted, check_run, inputs_in, refuse_changed
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking

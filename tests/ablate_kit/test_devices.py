@@ -21,13 +21,14 @@ from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.gradients.diagnose import diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
-from ablate_kit.models.adapter import Adapter, ImageDetections
+from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.detect import inference
+from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.backends.placement import Placement
+from ablate_kit.sweeps.execution.disagreement import disagreement
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
-from ablate_kit.sweeps.execution.side_by_side import disagreement
 from ablate_kit.sweeps.recipe_sweep import open_sweep, run
 from ablate_kit.sweeps.recipes.donor_variants import patches
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe

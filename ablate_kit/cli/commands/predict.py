@@ -17,7 +17,8 @@ from ablate_kit.plural import counted
 from detector.errors import check_can_write
 
 if TYPE_CHECKING:
-    from ablate_kit.models.adapter import Adapter, ImageDetections
+    from ablate_kit.models.adapter import Adapter
+    from ablate_kit.models.image_detections import ImageDetections
     from detector.data.dataset import Pixels
 
 

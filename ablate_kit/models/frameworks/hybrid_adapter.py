@@ -9,7 +9,8 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models import misfit
-from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.adapter import Prepared
+from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.number_types import check_number_types
 from detector.config import HybridConfig
 from detector.data.augmentation.letterbox import GRAY, MEAN_COLOR, letterbox, normalize

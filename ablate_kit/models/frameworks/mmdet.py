@@ -19,7 +19,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models import misfit
-from ablate_kit.models.adapter import ImageDetections, Prepared
+from ablate_kit.models.adapter import Prepared
 from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import (
     has_configuration,
     mmdet_counterpart,
@@ -27,6 +27,7 @@ from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import (
 from ablate_kit.models.forward import ForwardPasses, describe_error
 from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.frameworks.source_files import check_configurations, configurations
+from ablate_kit.models.image_detections import ImageDetections
 from detector.data.dataset import Pixels
 from detector.fetch import fetched
 

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.batches import prepared_batches
 from ablate_kit.models.detect import Collector, finite
+from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor

@@ -9,20 +9,22 @@ import torch
 
 from ablate_kit.ablations.draws import Draws
 from ablate_kit.metrics.detections import MAX_DETECTIONS
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.batches import Group
 from ablate_kit.models.batches import groups as groups_of
 from ablate_kit.models.detect import device_of, inference
+from ablate_kit.models.image_detections import ImageDetections
+from ablate_kit.sweeps.execution.disagreement import TOLERANCE, disagreement
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.left_behind import left_as_it_is
+from ablate_kit.sweeps.execution.live_variant import applied_variant
 from ablate_kit.sweeps.execution.plan import BASELINE, MemoryChunk, Plan, Step
 from ablate_kit.sweeps.execution.planner import REMEMBERS, UNSTEADY, Planner, told
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from ablate_kit.sweeps.execution.recording_checks import Cuts, Drawn, Once
 from ablate_kit.sweeps.execution.replay import Replay, Run
 from ablate_kit.sweeps.execution.shared_passes import SharedPasses
-from ablate_kit.sweeps.execution.side_by_side import TOLERANCE, disagreement
 from ablate_kit.sweeps.execution.trace import Trace
 from ablate_kit.sweeps.execution.unchanged import UnchangedLayers
 from ablate_kit.sweeps.execution.unmodified import UnmodifiedPasses
@@ -178,8 +180,8 @@ class VariantExecutor:
         return Drawn([], nullcontext)
 
     def _applied(self, variant: Variant) -> AbstractContextManager[None]:
-        return variant.applied_to(
-            self._adapter.module, self._live_names, self._draws, self._tensors()
+        return applied_variant(
+            variant, self._adapter.module, self._live_names, self._draws, self._tensors()
         )
 
     def _tensors(self) -> Mapping[str, torch.Tensor]:

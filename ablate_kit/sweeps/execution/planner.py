@@ -11,6 +11,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.batches import Group
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.identities import Key
+from ablate_kit.sweeps.execution.live_variant import delta_of
 from ablate_kit.sweeps.execution.plan import BASELINE, Delta, Plan, plan
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay, Run
 from ablate_kit.sweeps.execution.shared_passes import SharedPasses, State
@@ -128,8 +129,8 @@ class Planner:
         if variant.digest not in self._deltas:
             assert self.replay  # noqa: S101 - what is not replayed is not planned
             identities = self.replay.identities
-            self._deltas[variant.digest] = variant.delta(
-                self._adapter.module, identities, self._live_names
+            self._deltas[variant.digest] = delta_of(
+                variant, self._adapter.module, identities, self._live_names
             )
         return self._deltas[variant.digest]
 

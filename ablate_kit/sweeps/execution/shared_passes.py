@@ -7,12 +7,12 @@ from torch import Tensor
 
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.plural import first_few
+from ablate_kit.sweeps.execution.disagreement import TOLERANCE
 from ablate_kit.sweeps.execution.identities import CallId, Key
 from ablate_kit.sweeps.execution.plan import Delta
 from ablate_kit.sweeps.execution.recording_checks import Once
 from ablate_kit.sweeps.execution.replay import Repeated, Replay
 from ablate_kit.sweeps.execution.side_by_side import (
-    TOLERANCE,
     CannotRunTogetherError,
     silenced,
     silences,

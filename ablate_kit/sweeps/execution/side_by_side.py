@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.hooks import hook_projection_input
 from ablate_kit.ablations.name_patterns import to_model_keys
-from ablate_kit.models.adapter import ImageDetections
+from ablate_kit.sweeps.execution.live_variant import LiveNames
 from ablate_kit.sweeps.execution.plan import Delta
 from ablate_kit.sweeps.execution.trace import Trace
-from ablate_kit.sweeps.variant import LiveNames, Variant
-
-TOLERANCE = 1e-4  # of scores, and of boxes as a share of the largest coordinate
+from ablate_kit.sweeps.variant import Variant
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -164,35 +161,3 @@ def _like(mask: Tensor, x: Tensor, channel: int) -> Tensor:
     shape = [1] * x.dim()
     shape[0], shape[channel] = mask.shape
     return mask.view(shape)
-
-
-def disagreement(one: Sequence[ImageDetections], other: Sequence[ImageDetections]) -> float:
-    """The largest difference of scores by rank, and of boxes as a share of the largest coordinate,
-    of images; infinite where the numbers of detections differ."""
-    worst = 0.0
-    for a, b in zip(one, other, strict=True):
-        if len(a.scores) != len(b.scores):
-            return float("inf")
-        if not len(a.scores):
-            continue
-        worst = max(worst, _apart(np.sort(a.scores), np.sort(b.scores)), _boxes_apart(a, b))
-    return worst
-
-
-def _boxes_apart(a: ImageDetections, b: ImageDetections) -> float:
-    x, y = a.boxes, b.boxes
-    if a.queries is None or b.queries is None:
-        x, y = np.sort(x, axis=0), np.sort(y, axis=0)
-    else:  # of two that score alike, which comes first is not told, nor which is the last to count
-        classes = 1 + max(a.labels.max(), b.labels.max())
-        named = (one.queries * classes + one.labels for one in (a, b))
-        _, i, j = np.intersect1d(*named, return_indices=True)
-        x, y = x[i], y[j]
-    largest = np.abs(x[np.isfinite(x)]).max(initial=1.0)
-    return _apart(x, y) / float(largest)
-
-
-def _apart(x: Any, y: Any) -> float:
-    with np.errstate(invalid="ignore"):
-        difference = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
-    return float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))

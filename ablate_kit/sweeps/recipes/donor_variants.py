@@ -15,12 +15,13 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.checkpoint_variants import different_tensors
 from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.recipes.model_section import ModelSection
+from ablate_kit.sweeps.taken_tensor import TakenTensor
 from ablate_kit.sweeps.variant import Variant
 
 KIND = "patch"
 DONOR = "donor"  # the variant that is the other checkpoint whole
 
-Tensors = Mapping[str, torch.Tensor]
+Taken = Mapping[str, TakenTensor]
 
 
 def donated(
@@ -82,7 +83,10 @@ def _cut(names: Sequence[str], depth: int) -> dict[str, list[str]]:
 
 
 def patches(
-    state: Tensors, donor: Tensors, groups: Mapping[str, Sequence[str]], alphas: Sequence[float]
+    state: Mapping[str, torch.Tensor],
+    donor: Taken,
+    groups: Mapping[str, Sequence[str]],
+    alphas: Sequence[float],
 ) -> list[Variant]:
     """All variants that put ``donor`` into a model of ``state``.
 
@@ -105,7 +109,7 @@ def patches(
     whole: Factors = {"alpha": 1.0}
     found = [Variant(DONOR, KIND, tensors=donor, factors=whole)]
 
-    def take(modules: Sequence[str]) -> Tensors:
+    def take(modules: Sequence[str]) -> Taken:
         return {name: donor[name] for module in modules for name in groups[module]}
 
     if len(order) > 1:
@@ -123,7 +127,9 @@ def patches(
     for alpha in alphas:
         if alpha not in (0.0, 1.0):
             between = {
-                name: _on_the_line(state[name], tensor, alpha, variance=is_variance(name))
+                name: TakenTensor(
+                    _on_the_line(state[name], tensor.value, alpha, variance=is_variance(name))
+                )
                 for name, tensor in donor.items()
             }
             name = f"alpha {alpha:g}"

@@ -12,6 +12,8 @@ from ablate_kit.ablations import kept_values
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.edits import Edit, Whole
+from ablate_kit.sweeps.execution.live_variant import applied_variant
+from ablate_kit.sweeps.taken_tensor import TakenTensor
 from ablate_kit.sweeps.variant import Variant
 from tests.ablate_kit.small_sweeps import adapter_of
 
@@ -49,7 +51,8 @@ def by_ablation(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def by_checkpoint(model: nn.Module) -> Iterator[None]:
-    with Variant("cut", "checkpoint", tensors={"0.bias": torch.zeros(3)}).applied_to(model, {}):
+    other = Variant("cut", "checkpoint", tensors={"0.bias": TakenTensor(torch.zeros(3))})
+    with applied_variant(other, model, {}):
         yield
 
 

@@ -12,14 +12,16 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
-from ablate_kit.models.adapter import ImageDetections
 from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.execution.identities import Identities
+from ablate_kit.sweeps.execution.live_variant import applied_variant, delta_of
 from ablate_kit.sweeps.ledger import ANOTHER_MODEL, Ledger
 from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches
+from ablate_kit.sweeps.taken_tensor import TakenTensor
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.training.devices import thread_count
 from tests.ablate_kit import run_files
@@ -124,9 +126,9 @@ def test_another_number_of_threads_is_another_run(study: Study) -> None:
 
 
 def test_variants_are_equal_by_what_they_do() -> None:
-    ones = torch.ones(3)
+    ones, twos = TakenTensor(torch.ones(3)), TakenTensor(torch.full((3,), 2.0))
     a, b = Variant("a", "checkpoint", tensors={"x": ones}), Variant("b", "x", tensors={"x": ones})
-    other = Variant("a", "checkpoint", tensors={"x": 2 * ones})
+    other = Variant("a", "checkpoint", tensors={"x": twos})
     cut = Ablation("cut", "test", (Edit("x"),))
     assert UNMODIFIED.digest == ""
     assert a.digest == b.digest
@@ -147,10 +149,11 @@ def test_a_variant_of_another_checkpoint_can_be_cut_as_well() -> None:
     module = torch.nn.Linear(2, 1)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     cut = Ablation("cut", "test", (Edit("bias"),))
-    one = Variant("c", "", cut, {"weight": torch.full((1, 2), 3.0), "bias": torch.ones(1)})
+    weight, bias = TakenTensor(torch.full((1, 2), 3.0)), TakenTensor(torch.ones(1))
+    one = Variant("c", "", cut, {"weight": weight, "bias": bias})
     names = {name: (name,) for name in before}
-    with torch.no_grad(), one.applied_to(module, names):
+    with torch.no_grad(), applied_variant(one, module, names):
         assert module(torch.ones(2)).item() == 6
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
-    delta = one.delta(module, Identities(module), names)
+    delta = delta_of(one, module, Identities(module), names)
     assert set(delta) == {("tensor", "weight"), ("tensor", "bias")}

@@ -14,8 +14,10 @@ from torch import nn
 
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.checkpoint_variants import different_tensors
+from ablate_kit.sweeps.execution.live_variant import applied_variant
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.donor_variants import groups_in_the_file, module_groups, patches
+from ablate_kit.sweeps.taken_tensor import TakenTensor
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
 from tests.hybrid_file import reweighted
@@ -26,7 +28,7 @@ STATE = {
     "b.0.w": torch.tensor([5.0]),
     "c": torch.tensor([7.0]),
 }
-OTHER = {name: tensor + 2 for name, tensor in STATE.items()}
+OTHER = {name: TakenTensor(tensor + 2) for name, tensor in STATE.items()}
 
 
 def test_modules_are_the_fewest_levels_that_tell_three_apart() -> None:
@@ -46,10 +48,10 @@ def test_variants_are_modules_from_both_ends_and_the_line() -> None:
     assert set(made["from b"].tensors) == {"b.0.w", "c"}
     assert set(made["b"].tensors) == {"b.0.w"}
     assert made["up to c"].digest == made["from a"].digest == made["donor"].digest
-    assert torch.equal(made["alpha 0.25"].tensors["a.w"], torch.tensor([1.5, 2.5]))
-    assert torch.equal(made["alpha 1.5"].tensors["b.0.w"], torch.tensor([8.0]))
-    assert torch.equal(made["alpha 0.25"].tensors["a.n"], STATE["a.n"])
-    assert torch.equal(made["alpha 0.5"].tensors["a.n"], OTHER["a.n"])
+    assert torch.equal(made["alpha 0.25"].tensors["a.w"].value, torch.tensor([1.5, 2.5]))
+    assert torch.equal(made["alpha 1.5"].tensors["b.0.w"].value, torch.tensor([8.0]))
+    assert torch.equal(made["alpha 0.25"].tensors["a.n"].value, STATE["a.n"])
+    assert torch.equal(made["alpha 0.5"].tensors["a.n"].value, OTHER["a.n"].value)
     assert "alpha 1" not in made
     with pytest.raises(UserError, match="hold the same tensors"):
         patches(STATE, {}, {}, [])
@@ -59,7 +61,11 @@ def test_beyond_the_two_models_no_variance_falls_below_zero() -> None:
     """By the difference 1e-3 to 1e-4 goes on to -1.25e-4, and everything after it is NaN."""
     one = {"norm.running_var": torch.tensor([1e-3, 4.0, 0.0]), "norm.weight": torch.ones(3)}
     other = {"norm.running_var": torch.tensor([1e-4, 9.0, 1.0]), "norm.weight": torch.zeros(3)}
-    made = {x.name: x.tensors for x in patches(one, other, {"norm": [*one]}, [0.5, 1.25, -0.5])}
+    taken = {name: TakenTensor(tensor) for name, tensor in other.items()}
+    made = {
+        x.name: {name: tensor.value for name, tensor in x.tensors.items()}
+        for x in patches(one, taken, {"norm": [*one]}, [0.5, 1.25, -0.5])
+    }
     half, beyond, before = (made[f"alpha {alpha}"] for alpha in ("0.5", "1.25", "-0.5"))
     assert torch.allclose(half["norm.running_var"], torch.tensor([5.5e-4, 6.5, 0.5]))
     expected = torch.tensor([1e-3 * 0.1**1.25, 4 * 2.25**1.25, 1.25])
@@ -96,7 +102,7 @@ def test_tied_weights_are_of_one_module() -> None:
     ]  # fmt: skip
     assert [*module_groups([*taken])] == ["model.encoder", "model.neck", "model.decoder"]
     (variant,) = patches(first.module.state_dict(), taken, {"all": [*taken]}, [])
-    with variant.applied_to(first.module, {}):
+    with applied_variant(variant, first.module, {}):
         for name, tensor in first.module.state_dict().items():
             assert torch.equal(tensor, other.module.state_dict()[name])
 

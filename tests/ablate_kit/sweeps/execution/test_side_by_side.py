@@ -17,9 +17,10 @@ from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.means import Channels
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.adapter import Adapter, ImageDetections
+from ablate_kit.models.adapter import Adapter
+from ablate_kit.models.image_detections import ImageDetections
+from ablate_kit.sweeps.execution.disagreement import disagreement
 from ablate_kit.sweeps.execution.executor import VariantExecutor
-from ablate_kit.sweeps.execution.side_by_side import disagreement
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import sweep
 from ablate_kit.sweeps.variant import Variant

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
-from ablate_kit.models.adapter import ImageDetections
+from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.identities import Identities

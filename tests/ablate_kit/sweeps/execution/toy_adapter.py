@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.models.adapter import Adapter, ImageDetections, Prepared
+from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.models.image_detections import ImageDetections
 
 
 class Toy:
