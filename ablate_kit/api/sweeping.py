@@ -28,7 +28,8 @@ from ablate_kit.sweeps import recipe_sweep
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
-from ablate_kit.sweeps.fingerprint import data_digest, fingerprint_of
+from ablate_kit.sweeps.data_digest import data_digest
+from ablate_kit.sweeps.fingerprint import fingerprint_of
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from ablate_kit import text as safe
+from ablate_kit.ablations.kinds.donor_modules import DONOR, KIND
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change, Changes, interactions
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.plural import first_few
-from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
 
 NAMED = 3  # modules that the sentence names
 # Standard errors that the donor's change takes for shares of it to be told: a half of 3 is off by

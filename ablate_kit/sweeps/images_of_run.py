@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ablate_kit.errors import UserError
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import ground_truth
-from ablate_kit.sweeps.fingerprint import data_digest
+from ablate_kit.sweeps.data_digest import data_digest
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.named_files import below
 from detector.data.dataset import Dataset, is_labelled, shuffled

@@ -2,7 +2,7 @@
 
 What such a variant holds is the other checkpoint's tensors, which are no values that an ablation
 says. So the line makes no ablations; the sweep, which has the model, makes its variants
-(``sweeps.donor_variants``).
+(``sweeps.recipes.donor_variants``).
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +12,8 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.kind import Count, Kind, KindContext
 from ablate_kit.errors import UserError
 
+KIND = "patch"
+DONOR = "donor"  # the variant that is the other checkpoint whole
 ALPHAS = (0.25, 0.5, 0.75, 1.25)
 _FARTHEST = 10  # from the model, in steps to the donor
 

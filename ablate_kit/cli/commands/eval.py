@@ -66,7 +66,7 @@ def evaluate(
     from ablate_kit.reports.terminal_tables import for_terminal
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.checkpoint_variants import group_by_architecture, sweep_families
-    from ablate_kit.sweeps.fingerprint import data_digest
+    from ablate_kit.sweeps.data_digest import data_digest
     from ablate_kit.sweeps.run import Progress
     from detector.data.dataset import is_labelled
 

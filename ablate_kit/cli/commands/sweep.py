@@ -219,7 +219,7 @@ def sweep(
 
 def _say_begun(opened: "OpenSweep", ledger: "Ledger", *, of_checkpoint: bool) -> None:
     """What is ahead, and what is done already."""
-    from ablate_kit.sweeps.recipes.screening import screened
+    from ablate_kit.sweeps.recipes.screened import screened
 
     folder = ledger.folder
     if opened.recipe.screen and screened(folder) is None:
@@ -260,7 +260,7 @@ def _screen_plan(opened: "OpenSweep") -> str:
 def _say_screened(ledger: "Ledger", recipe: "SweepRecipe") -> None:
     """How estimates agree with what was evaluated, where a sweep was screened."""
     from ablate_kit.reports.sweep_reports import screening_table
-    from ablate_kit.sweeps.recipes.screening import screened
+    from ablate_kit.sweeps.recipes.screened import screened
 
     if known := screened(ledger.folder):
         told, poor = screening_table.sentence(known, ledger.results(), recipe.evaluation.margin)

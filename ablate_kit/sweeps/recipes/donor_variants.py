@@ -7,7 +7,7 @@ import torch
 
 from ablate_kit.ablations.apply_edits import in_float64
 from ablate_kit.ablations.factors import Factors
-from ablate_kit.ablations.kinds.donor_modules import Patch
+from ablate_kit.ablations.kinds.donor_modules import DONOR, KIND, Patch
 from ablate_kit.ablations.name_patterns import is_variance
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -17,9 +17,6 @@ from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.taken_tensor import TakenTensor
 from ablate_kit.sweeps.variant import Variant
-
-KIND = "patch"
-DONOR = "donor"  # the variant that is the other checkpoint whole
 
 Taken = Mapping[str, TakenTensor]
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from ablate_kit.ablations.kinds.donor_modules import DONOR, KIND
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.reports.patch_words import account
-from ablate_kit.sweeps.recipes.donor_variants import DONOR, KIND
 from tests.ablate_kit.made_up import result_of
 
 
