@@ -5,16 +5,15 @@ Examples:
     print(cost_table(before, after).text())  # of reports.cost_reports.cost_table
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ablate_kit.checkpoints.archive import open_archive
+from ablate_kit.costs.cost import Cost, Setup
 from ablate_kit.costs.latency import USUAL, Latency, TimingRounds, take_turns
 from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import Adapter
@@ -24,51 +23,7 @@ from detector.data.dataset import Pixels
 
 BATCHES = (1, 8)
 
-Setup = tuple[str, int]  # device and batch size
 Opener = Callable[[str], Adapter]  # the model on a device
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one model.
-
-    Attributes:
-        parameters: each once, however many modules share it; buffers are none.
-        flops: of one image, as ``one_pass.COUNTED`` says.
-        size: (height, width) of the image that the network was given.
-        latency: of a pass on a batch: the network alone, in full float32, warm. Images are prepared
-            before and detections decoded after.
-        peak_bytes: of a pass, as ``one_pass.peak_bytes`` has it.
-        file_bytes: of the checkpoint; None where there is none.
-    """
-
-    parameters: int
-    flops: int
-    size: tuple[int, int]
-    latency: Mapping[Setup, Latency] = field(default_factory=dict)
-    peak_bytes: Mapping[Setup, int] = field(default_factory=dict)
-    file_bytes: int | None = None
-
-    def to_dict(self, first: "Cost | None" = None) -> dict[str, Any]:
-        """Plain values; with the ratios to ``first``, where it was measured beside this one."""
-        return {
-            "parameters": self.parameters,
-            "flops": self.flops,
-            "size": list(self.size),
-            "file_bytes": self.file_bytes,
-            "passes": [
-                {
-                    "device": device,
-                    "batch": batch,
-                    "rounds": len(taken.seconds),
-                    "median_seconds": taken.median,
-                    "p95_seconds": taken.p95,
-                    "ratio": None if first is None else _ratio(self, first, (device, batch)),
-                    "peak_bytes": self.peak_bytes[device, batch],
-                }
-                for (device, batch), taken in self.latency.items()
-            ],
-        }
 
 
 def measure(
@@ -144,8 +99,3 @@ def _batch(adapter: Adapter, image: Pixels, count: int, device: str) -> dict[str
         name: torch.cat([one] * count).to(device)
         for name, one in adapter.prepare(image).inputs.items()
     }
-
-
-def _ratio(cost: Cost, first: Cost, setup: Setup) -> dict[str, float]:
-    found = cost.latency[setup].against(first.latency[setup])
-    return {"value": found.value, "low": found.low, "high": found.high}

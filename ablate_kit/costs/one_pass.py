@@ -11,12 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-COUNTED = (
-    "of matrix products, convolutions and attention, 2 for each multiplication with its addition; "
-    "not of elementwise operations, normalization, softmax, pooling and interpolation, by which "
-    "deformable attention and deformable convolution sample, nor of compiled extensions"
-)
-
 
 def _attention_flops(
     query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any
@@ -30,7 +24,7 @@ _FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attent
 
 
 def flops_of(run: Callable[[], Any], module: nn.Module) -> int:
-    """Floating point operations while ``run`` runs ``module``, as ``COUNTED`` says."""
+    """Floating point operations while ``run`` runs ``module``, as ``cost.COUNTED`` says."""
     flops = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with _frozen(module), flops:
         run()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablate_kit.gradients.counters import NEVER, Floats
-from ablate_kit.gradients.monitor import Measured
+from ablate_kit.gradients.measured import Measured
 from ablate_kit.text import finite
 
 HEALTHY = "healthy"

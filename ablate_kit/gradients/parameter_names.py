@@ -47,9 +47,3 @@ def _stripped(path: str, leaf: str, added: set[str]) -> str:
         if level not in LEVELS and ".".join(levels[: i + 1]) not in added:
             kept.append(level)
     return ".".join([*kept, leaf])
-
-
-def region(name: str, depth: int) -> str:
-    """The first ``depth`` levels of a name; a parameter of the model itself is its own region."""
-    levels = name.split(".")
-    return ".".join(levels[: min(depth, max(len(levels) - 1, 1))])

@@ -7,7 +7,8 @@ from itertools import islice
 
 import torch
 
-from ablate_kit.gradients.attribution import Attribution, attribute
+from ablate_kit.gradients.attribute import attribute
+from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.models.training import Training
 from detector.training.devices import current_device, fork_rng

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ablate_kit.costs.cost import Cost
 from ablate_kit.costs.latency import TimingRounds
-from ablate_kit.costs.measure import BATCHES, Cost, measure
+from ablate_kit.costs.measure import BATCHES, measure
 from ablate_kit.knobs.detect_settings import detect_settings
 from ablate_kit.knobs.knob_settings import Setting
 from ablate_kit.metrics.detections import Detections

@@ -21,7 +21,8 @@ from detector.errors import check_can_write
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
-    from ablate_kit.costs.measure import Cost, Opener
+    from ablate_kit.costs.cost import Cost
+    from ablate_kit.costs.measure import Opener
     from ablate_kit.metrics.detections import GroundTruth
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison

@@ -13,7 +13,7 @@ from ablate_kit.gradients.diagnose import (
     ZERO_GRADIENT,
     TensorReport,
 )
-from ablate_kit.gradients.parameter_names import region
+from ablate_kit.gradients.region import region
 
 SLOW = 1e-5  # of the weights' norm per step
 CHANCE = 0.01  # that what is said to have stopped has not

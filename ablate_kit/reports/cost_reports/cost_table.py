@@ -1,8 +1,7 @@
 """What a model cost before and costs after, as a table."""
 
+from ablate_kit.costs.cost import COUNTED, Cost
 from ablate_kit.costs.latency import Ratio
-from ablate_kit.costs.measure import Cost
-from ablate_kit.costs.one_pass import COUNTED
 from ablate_kit.reports.table import Table, number
 
 LATENCY = (

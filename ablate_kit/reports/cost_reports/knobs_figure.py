@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablate_kit import text as safe
-from ablate_kit.costs.measure import Cost
+from ablate_kit.costs.cost import Cost
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.comparison_figure import COLORS

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from ablate_kit import text as safe
-from ablate_kit.costs.measure import Cost, Setup
-from ablate_kit.costs.one_pass import COUNTED
+from ablate_kit.costs.cost import COUNTED, Cost, Setup
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.answer import answer, change_cells, images_and_objects

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
-    from ablate_kit.costs.measure import Cost
+    from ablate_kit.costs.cost import Cost
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison
     from ablate_kit.shrinking.smaller_checkpoint import Shrunk

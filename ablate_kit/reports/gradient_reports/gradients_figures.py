@@ -6,7 +6,7 @@ import numpy as np
 
 from ablate_kit import text as safe
 from ablate_kit.gradients.diagnose import FLAGS, VERDICTS
-from ablate_kit.gradients.parameter_names import region
+from ablate_kit.gradients.region import region
 from ablate_kit.gradients.timeline import EDGES
 from ablate_kit.reports.gradient_reports.gradients_text import GradientReport
 from ablate_kit.reports.saved_figure import NEAR_WHITE, new_figure

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablate_kit import text as safe
 from ablate_kit.gradients.advice.advise import advise
 from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import TensorReport, diagnose
-from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.reports.gradient_reports.gradients_figures import COLORS, FIGURES
 from ablate_kit.reports.gradient_reports.gradients_text import (
     GradientReport,
@@ -23,11 +22,14 @@ from ablate_kit.reports.pictures import themed
 from ablate_kit.reports.saved_figure import drawn
 from detector.disk.atomic import new_files
 
+if TYPE_CHECKING:
+    from ablate_kit.gradients.monitor import GradientMonitor
+
 DETAILED, ANALYSIS = "gradient_flow_detailed_report.txt", "gradient_analysis_report.txt"
 
 
 def report_of(
-    monitor: GradientMonitor,
+    monitor: "GradientMonitor",
     about: Mapping[str, object] | None = None,
     *,
     attribution: Attribution | None = None,

@@ -16,7 +16,7 @@ from ablate_kit.gradients.diagnose import (
     TensorReport,
 )
 from ablate_kit.gradients.diagnose import HEALTHY as SOUND
-from ablate_kit.gradients.parameter_names import region
+from ablate_kit.gradients.region import region
 from ablate_kit.plural import counted
 from ablate_kit.reports.table import Table, number, shape_text
 

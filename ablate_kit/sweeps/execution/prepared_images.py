@@ -29,7 +29,8 @@ from torch import Tensor
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.sweeps.execution.recording_cache import PREPARED, RecordingCache, code_of
+from ablate_kit.sweeps.execution.model_recordings import code_of
+from ablate_kit.sweeps.execution.recording_cache import PREPARED, RecordingCache
 from ablate_kit.sweeps.execution.stored_recording import read_signed, signed
 from detector.data.dataset import Dataset
 from detector.disk.lines import key_of

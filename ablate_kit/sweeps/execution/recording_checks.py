@@ -19,8 +19,8 @@ from ablate_kit.models.batches import Group
 from ablate_kit.sweeps.execution.certificate import entrances, replaced
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.identities import CallId, Key
+from ablate_kit.sweeps.execution.model_recordings import ModelRecordings, images_digest
 from ablate_kit.sweeps.execution.recorded_output import Outputs
-from ablate_kit.sweeps.execution.recording_cache import ModelRecordings, images_digest
 from ablate_kit.sweeps.execution.replay import Replay, Run
 from ablate_kit.sweeps.execution.stored_recording import StoredRecording
 from ablate_kit.sweeps.execution.trace import NEVER, Trace

@@ -6,7 +6,8 @@ from typing import Any
 
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.execution.identities import CallId, Key
-from ablate_kit.sweeps.execution.recording_cache import ModelRecordings, RecordingCache
+from ablate_kit.sweeps.execution.model_recordings import ModelRecordings
+from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from ablate_kit.sweeps.execution.recording_checks import Cuts, Drawn, Once, RecordingChecks, begins
 from ablate_kit.sweeps.execution.replay import Replay, Run
 from ablate_kit.sweeps.execution.stored_recording import StoredRecording

@@ -9,7 +9,8 @@ import torch
 from ablate_kit.errors import UserError
 from ablate_kit.gradients.advice.advice import Advice
 from ablate_kit.gradients.advice.advise import advise
-from ablate_kit.gradients.attribution import Attribution, attribute
+from ablate_kit.gradients.attribute import attribute
+from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.gradients.short_run import train_briefly

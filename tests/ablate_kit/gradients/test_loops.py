@@ -9,7 +9,8 @@ from torch.optim.swa_utils import AveragedModel
 from ablate_kit.errors import UserError
 from ablate_kit.gradients.diagnose import TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
-from ablate_kit.gradients.parameter_names import named_parameters, region
+from ablate_kit.gradients.parameter_names import named_parameters
+from ablate_kit.gradients.region import region
 
 
 def reports(monitor: GradientMonitor) -> dict[str, TensorReport]:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ablate_kit.costs.cost import Cost
 from ablate_kit.costs.latency import Latency
-from ablate_kit.costs.measure import Cost
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
