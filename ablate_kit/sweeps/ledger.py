@@ -46,7 +46,7 @@ from ablate_kit.sweeps.checked_json import checked, read_json
 from ablate_kit.sweeps.execution.disagreement import TOLERANCE, disagreement
 from ablate_kit.sweeps.manifest import Key, Manifest, NamedVariant
 from ablate_kit.sweeps.run_inputs import as_noted, check_run, inputs_in, refuse_changed
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking
+from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking, lacking
 from ablate_kit.sweeps.stored_detections import UnfinishedBatches, read_detections, write
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
@@ -136,9 +136,8 @@ class Ledger:
     def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:
         """The batches that are to be done, by the variants that they lack."""
         by_key = {self.key(one.digest): one for one in variants}
-        pending = tuple(key for key in by_key if key not in self._entries)
-        missing = self._partial.missing(batches, pending)
-        return {tuple(by_key[key] for key in keys): those for keys, those in missing.items()}
+        pending = {key: one for key, one in by_key.items() if key not in self._entries}
+        return lacking(batches, pending, self._partial.done())
 
     def add(self, result: BatchResult) -> None:
         self.note(result.notes)
@@ -190,11 +189,9 @@ class Ledger:
 
     def done(self, variants: Sequence[Variant], batches: Batches) -> tuple[int, int]:
         """How many of some variants are finished, and how many batches are done of the others."""
-        keys = [self.key(one.digest) for one in variants]  # one for all names of the same cut
-        left = {key for key in keys if key not in self._entries}
-        lacking = self._partial.missing(len(batches), tuple(left))
-        missing = {batch for those in lacking.values() for batch in those}
-        return sum(key not in left for key in keys), len(batches) - len(missing)
+        finished = sum(self.key(one.digest) in self._entries for one in variants)
+        left = {batch for those in self.lacking(len(batches), variants).values() for batch in those}
+        return finished, len(batches) - len(left)
 
     @property
     def count(self) -> int:

@@ -5,7 +5,7 @@ outstanding; when it does so and none is, the run has ended.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -66,6 +66,22 @@ class BatchResult:
     found: Mapping[str, Detections]
     notes: Sequence[str] = field(default=())
     unmodified: Detections | None = None
+
+
+def lacking(
+    batches: int, pending: Mapping[str, Variant], done: Mapping[int, Collection[str]]
+) -> Lacking:
+    """The batches, of so many, that are to be done, by the variants that they lack.
+
+    ``done``: by batch, the keys of those of which it has the detections.
+    """
+    found: dict[Variants, list[int]] = {}
+    for batch in range(batches):
+        there = done.get(batch, ())
+        lacks = tuple(one for key, one in pending.items() if key not in there)
+        if lacks:
+            found.setdefault(lacks, []).append(batch)
+    return found
 
 
 class Stretches:

@@ -6,7 +6,7 @@ from typing import Protocol
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
-from ablate_kit.sweeps.scheduler import BatchResult, Lacking
+from ablate_kit.sweeps.scheduler import BatchResult, Lacking, lacking
 from ablate_kit.sweeps.variant import Variant
 
 
@@ -47,7 +47,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.begun: GroundTruth | None = None
         self._notes: dict[str, None] = {}
-        self._batches: dict[str, dict[int, Detections]] = {}
+        self._batches: dict[int, dict[str, Detections]] = {}
         self._finished: dict[str, tuple[Evaluation, Detections]] = {}
 
     def begin(self, truth: GroundTruth) -> GroundTruth:
@@ -55,27 +55,17 @@ class MemoryStore:
         return truth
 
     def lacking(self, batches: int, variants: Sequence[Variant]) -> Lacking:
-        found: dict[tuple[Variant, ...], list[int]] = {}
-        distinct = {v.digest: v for v in variants if v.digest not in self._finished}
-        for batch in range(batches):
-            lacks = tuple(
-                one
-                for digest, one in distinct.items()
-                if batch not in self._batches.get(digest, {})
-            )
-            if lacks:
-                found.setdefault(lacks, []).append(batch)
-        return found
+        pending = {one.digest: one for one in variants if one.digest not in self._finished}
+        return lacking(batches, pending, self._batches)
 
     def add(self, result: BatchResult) -> None:
         self._notes |= dict.fromkeys(result.notes)
-        for digest, found in result.found.items():
-            self._batches.setdefault(digest, {})[result.batch] = found
+        self._batches.setdefault(result.batch, {}).update(result.found)
 
     def collect(self, batches: int, variants: Sequence[Variant]) -> Iterator[Detections]:
         for one in variants:
-            parts = self._batches[one.digest]
-            yield Detections.concatenate([parts[batch] for batch in range(batches)])
+            parts = [self._batches[batch][one.digest] for batch in range(batches)]
+            yield Detections.concatenate(parts)
 
     def finish(self, variant: Variant, evaluation: Evaluation, found: Detections) -> None:
         self._finished[variant.digest] = evaluation, found

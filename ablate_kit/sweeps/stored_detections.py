@@ -29,16 +29,11 @@ class UnfinishedBatches:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def missing(self, batches: int, keys: tuple[str, ...]) -> dict[tuple[str, ...], list[int]]:
-        """The batches that are to be done, by the keys of the variants that they lack."""
-        done: dict[int, set[str]] = {}
+    def done(self) -> dict[int, set[str]]:
+        """By batch, the keys of the variants of which it has the detections."""
+        found: dict[int, set[str]] = {}
         for path in self._files():
-            done.setdefault(_batch_of(path), set()).update(_keys_of(path))
-        found: dict[tuple[str, ...], list[int]] = {}
-        for batch in range(batches):
-            lacks = tuple(key for key in keys if key not in done.get(batch, ()))
-            if lacks:
-                found.setdefault(lacks, []).append(batch)
+            found.setdefault(_batch_of(path), set()).update(_keys_of(path))
         return found
 
     def add(self, batch: int, found: Mapping[str, Detections]) -> None:

@@ -18,7 +18,7 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, Worker
 from ablate_kit.sweeps.engine import Report, run
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from ablate_kit.sweeps.scheduler import BatchResult, Stretches, Work, rounds_of, split
+from ablate_kit.sweeps.scheduler import BatchResult, Stretches, Work, lacking, rounds_of, split
 from ablate_kit.sweeps.store import MemoryStore
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.data.shapes import Shapes
@@ -70,6 +70,13 @@ class Listed:
 
     def observe(self, result: BatchResult) -> None:
         self.seen.append((result.batch, tuple(result.found)))
+
+
+def test_batches_are_asked_for_of_those_that_lack_them() -> None:
+    a, b = variants(2)
+    pending, done = {"a": a, "b": b}, {0: {"a"}, 1: {"b", "a"}, 3: {"c"}}
+    assert lacking(4, pending, done) == {(b,): [0], (a, b): [2, 3]}
+    assert lacking(4, {}, done) == {}
 
 
 def test_a_lost_worker_costs_what_it_had_not_finished() -> None:

@@ -35,7 +35,7 @@ def test_each_variant_gets_its_own(tmp_path: Path) -> None:
     batches.add(0, {key: parts[0] for key, parts in found.items()})
     for keys in ("ac", "bd"):  # in two shards
         batches.add(1, {key: found[key][1] for key in keys})
-    assert batches.missing(3, ("a", "b")) == {("a", "b"): [2]}
+    assert batches.done() == {0: set("abcd"), 1: set("abcd")}
     for keys in (tuple("abcd"), ("d", "b")):
         for key, one in zip(keys, batches.variants(2, keys), strict=True):
             for name, column in vars(Detections.concatenate(found[key])).items():
@@ -65,7 +65,7 @@ def test_files_that_are_broken(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
     with pytest.raises(UserError, match=f"{path} is not readable: "):
-        batches.missing(1, ("a",))
+        batches.done()
     two = pack([detections(0, 0, 3), detections(1, 0, 3)])
     path.write_bytes(safetensors.numpy.save(two, metadata={"keys": '["a"]'}))
     with pytest.raises(UserError, match="holds 2 sets of detections, expected 1"):
