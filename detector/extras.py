@@ -7,8 +7,11 @@ and told by name where it is missing.
 from detector.errors import UserError
 
 _DATA = ("PIL", "pydantic")
-_SCORE = (*_DATA, "hotcoco", "jinja2", "matplotlib", "pandas", "pycocotools", "scipy")
-_EVAL = (*_SCORE, "safetensors", "torch")
+_SCORE = (
+    *_DATA,
+    *("hotcoco", "jinja2", "matplotlib", "pandas", "pycocotools", "safetensors", "scipy"),
+)
+_EVAL = (*_SCORE, "torch")
 
 # The modules that each extra of pyproject.toml brings, the smaller extras first.
 EXTRAS: dict[str, tuple[str, ...]] = {

@@ -229,6 +229,31 @@ def test_imports_go_the_way_that_the_map_of_the_code_says(repository: Path) -> N
             assert level_of[own] < level_of.get(room, -1), f"{module} imports {one}"
 
 
+PROGRAM = """
+import importlib
+import pkgutil
+import sys
+
+for room in sys.argv[1:]:
+    found = importlib.import_module(f"ablate_kit.{room}")
+    for one in pkgutil.walk_packages(found.__path__, f"{found.__name__}."):
+        importlib.import_module(one.name)
+        assert "torch" not in sys.modules, one.name
+"""
+
+
+def test_what_is_stored_is_read_and_told_without_pytorch(repository: Path) -> None:
+    text = (repository / "docs/code-map.md").read_text()
+    (said,) = re.findall(r"Nothing that is imported with (.*?) loads PyTorch", text, re.S)
+    rooms = re.findall(r"`(\w+)`", said)
+    assert "reports" in rooms
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *rooms], cwd=repository, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_file_imports_what_imports_it(repository: Path) -> None:
     TopologicalSorter(imports_of(repository)).prepare()  # raises where there is a circle
 

@@ -74,9 +74,11 @@ GROUPS = {
 COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
 # The extra that is named where a package is missing; of all other commands it is ``eval``.
-EXTRAS = {"data": "data", "score": "score", "schema": "score"} | dict.fromkeys(
-    GROUPS["Train"], "train"
-)
+EXTRAS = {
+    "data": "data",
+    **dict.fromkeys(("score", "report", "export", "cache", "schema"), "score"),
+    **dict.fromkeys(GROUPS["Train"], "train"),
+}
 
 
 def app(words: Sequence[str]) -> typer.Typer:

@@ -8,18 +8,24 @@ from pathlib import Path
 
 import pytest
 
+import ablate_kit as ak
 from ablate_kit.cli.app import COMMANDS, EXTRAS
+from ablate_kit.sweeps.execution.recording_cache import RecordingCache
 from detector import extras
 from detector.zoo import SHAPES_TINY
 
-# Nothing of an extra can be imported, as if none were installed.
+# Nothing of an extra can be imported but of the one that is given, as if no other were installed.
 PROGRAM = """
 import sys
 from detector.extras import EXTRAS
 
+missing = {one for extra in EXTRAS.values() for one in extra}.difference(
+    *(EXTRAS[one] for one in sys.argv[1:])
+)
+
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {one for extra in EXTRAS.values() for one in extra}:
+        if name.partition(".")[0] in missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())
@@ -37,9 +43,11 @@ for command in sys.stdin.read().splitlines():
 MODULES = {"pillow": "PIL", "mlflow-skinny": "mlflow"}
 
 
-def light(tmp_path: Path, program: str, commands: str = "") -> subprocess.CompletedProcess[str]:
+def light(
+    tmp_path: Path, program: str, commands: str = "", *extras: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
+        [sys.executable, "-W", "error", "-c", program, *extras],
         input=commands, cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
 
@@ -71,6 +79,22 @@ def test_checkpoints_are_read_cut_compared_and_verified(tmp_path: Path) -> None:
     assert (tmp_path / "again.safetensors").read_bytes() == (
         tmp_path / "csi.safetensors"
     ).read_bytes()
+
+
+def test_a_run_is_reported_and_exported_without_pytorch(tmp_path: Path) -> None:
+    model = ak.load(SHAPES_TINY)
+    cuts = [*model.modules("backbone.csi"), *model.heads("decoder.layers.1.self_attn")[:2]]
+    ak.sweep(model, ak.shapes(limit=2), cuts, resamples=20, output=tmp_path / "run")
+    RecordingCache(tmp_path / "cache").put(tmp_path / "cache/a/b-c.safetensors", b"")
+    commands = [
+        *("report --help", "report run", "report run --examples 0 --margin 0.2"),
+        *("export run -o coco", "cache cache", "cache cache --clear", "schema", "schema sweep"),
+    ]
+    done = light(tmp_path, COMMAND, "\n".join(commands), "score")
+    ended = re.findall(r"^\d .*", done.stderr, re.M)
+    assert ended == [f"0 {one}" for one in commands], done.stderr
+    assert "no photographs" not in done.stderr
+    assert (tmp_path / "run/report/report.html").exists()
 
 
 def test_what_is_missing_is_named_with_the_extra_of_the_command(tmp_path: Path) -> None:
