@@ -25,8 +25,8 @@ def smaller_command(
     from ablate_kit.models.detect import device_of
     from ablate_kit.models.open import open_adapter
     from ablate_kit.shrinking.free_parts import free_parts
+    from ablate_kit.shrinking.free_variants import free_variants
     from ablate_kit.shrinking.smaller_checkpoint import plan
-    from ablate_kit.shrinking.variants import free_variants
 
     checkpoint, model = opened.checkpoint, opened.recipe.model
     try:

@@ -10,8 +10,8 @@ from ablate_kit.ablations.kinds.means import with_parts
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
+from ablate_kit.shrinking.free_variants import FreeVariants
 from ablate_kit.shrinking.smaller_checkpoint import reduce, resizable
-from ablate_kit.shrinking.variants import FreeVariants
 from ablate_kit.shrinking.zeroed import StaysError
 
 

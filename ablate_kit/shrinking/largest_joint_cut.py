@@ -5,15 +5,13 @@ from dataclasses import dataclass
 
 from ablate_kit.ablations.ablation import Ablation, joined
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
+from ablate_kit.shrinking.judged_on import JudgedOn
 from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
 from ablate_kit.sweeps.variant import Variant
-from detector.data.dataset import Dataset
 
 MOST = 16
 """Joint cuts that are evaluated; of more parts, so many counts of them, evenly apart."""
@@ -29,8 +27,11 @@ class JointCuts:
     compared: Comparison
 
     @property
-    def largest(self) -> int:
-        """Of ``cuts``, the place of the largest that is free; ``UserError`` where none is."""
+    def largest(self) -> tuple[Ablation, int]:
+        """Of ``cuts`` the largest that is free, and of how many parts it is.
+
+        Raises ``UserError`` where none is.
+        """
         verdicts = [change["AP"].verdict for change in self.compared.changes]
         free = [i for i, one in enumerate(verdicts) if not_missed(one)]
         if not free:
@@ -39,26 +40,19 @@ class JointCuts:
                 f"to be free within {self.compared.statistics.margin:g} AP on these images: more "
                 "images, or a wider --margin, would tell"
             )
-        return free[-1]
+        return self.cuts[free[-1]], self.counts[free[-1]]
 
 
 def joint_cuts(
-    adapter: Adapter,
-    dataset: Dataset,
-    parts: Sequence[Ablation],
-    evaluation: EvaluationSettings,
-    truth: GroundTruth | None = None,
-    progress: Progress = UNWATCHED,
+    adapter: Adapter, parts: Sequence[Ablation], on: JudgedOn, progress: Progress = UNWATCHED
 ) -> JointCuts:
-    """Evaluates the first part, the first two, and so on; p-values are adjusted over all.
-
-    ``truth``: what detections are compared with, as of ``sweep``.
-    """
+    """Evaluates the first part, the first two, and so on; p-values are adjusted over all."""
     counts = _counts(len(parts))
     cuts = tuple(joined(*parts[:n], name=f"first-{n}-of-{len(parts)}") for n in counts)
     variants = [Variant.of(one) for one in cuts]
-    done = sweep(adapter, dataset, variants, evaluation, truth=truth, progress=progress)
-    compared = compare(done.truth, done.results, evaluation.statistics)
+    seen = on.seen_by(adapter)
+    done = sweep(adapter, seen, variants, on.evaluation, truth=on.truth, progress=progress)
+    compared = compare(done.truth, done.results, on.evaluation.statistics)
     return JointCuts(cuts, counts, done.results, compared)
 
 

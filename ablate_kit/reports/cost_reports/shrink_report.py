@@ -4,16 +4,39 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate_kit.plural import counted
+from ablate_kit import text as safe
+from ablate_kit.plural import counted, first_few
+from ablate_kit.reports.answer import drawn_units, not_shown
 
 if TYPE_CHECKING:
     from ablate_kit.costs.cost import Cost
     from ablate_kit.metrics.result import Result
     from ablate_kit.metrics.uncertainty.comparison import Comparison
+    from ablate_kit.shrinking.free_parts import FreeParts
+    from ablate_kit.shrinking.free_variants import FreeVariants
     from ablate_kit.shrinking.smaller_checkpoint import Shrunk
     from ablate_kit.shrinking.structures import Structure
 
 _SHOWN = 12  # structures that are listed
+
+
+def found_free(free: "FreeVariants", parts: "FreeParts") -> str:
+    """How much of what a run tested is free and can go, and why the rest of it stays."""
+    better = f" ({free.gaining} of them better left out)" if free.gaining else ""
+    shown = free.seen and not_shown(*drawn_units(free.seen), free.evaluation.margin)
+    lines = [
+        f"{len(free.ablations)} of {free.tested} variants are free within "
+        f"{free.evaluation.margin:g} AP{better}; {len(parts.taken)} can be taken out"
+        f"{f'. {shown}' if shown else ''}"
+    ]
+    groups: dict[str, list[str]] = {}
+    for name, why in parts.kept.items():
+        groups.setdefault(why, []).append(name)
+    lines += [
+        f"  {first_few(names, 3)} {'stays' if len(names) == 1 else 'stay'}: {why}"
+        for why, names in groups.items()
+    ]
+    return "\n".join(map(safe.line, lines))
 
 
 def document(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import ground_truth
-from ablate_kit.shrinking.variants import unseen_images
+from ablate_kit.shrinking.judged_on import unseen_images
 from detector.data.dataset import Dataset, is_labelled, limit, notes_on, whole
 from detector.data.formats.image_folder import ImageFolder
 from detector.data.shapes import Shapes
