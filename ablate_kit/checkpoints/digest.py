@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ablate_kit.checkpoints.archive import Archive
 from ablate_kit.checkpoints.edit.embedded_text import head_of, stripped
+from ablate_kit.checkpoints.weights import Checkpoint
 from ablate_kit.errors import CheckpointError
 
 _CHUNK = 1 << 20
@@ -44,6 +45,21 @@ def digest_of_archive(archive: Archive) -> str:
     for source in archive.sources.values():
         source.check_unchanged()
     return found
+
+
+def checkpoint_digest(checkpoint: Checkpoint) -> str:
+    """Of the file, or of all files of the folder."""
+    if not checkpoint.folder:
+        return digest_of_archive(checkpoint.archive)
+    return digest_of_names([one for one in sorted(checkpoint.folder.iterdir()) if one.is_file()])
+
+
+def digest_of_names(files: Sequence[Path]) -> str:
+    """A digest of the files' names and contents; empty where there is none."""
+    if not files:
+        return ""
+    text = "\n".join(f"{one.name} {sha256(one)}" for one in files)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def digest_without_receipt(archive: Archive) -> str:

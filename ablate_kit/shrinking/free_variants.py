@@ -7,13 +7,13 @@ from pydantic import TypeAdapter
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.digest import checkpoint_digest
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.verdict import not_missed, sentence
 from ablate_kit.sweeps.checked_json import checked
 from ablate_kit.sweeps.compared_run import compared_run
-from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 

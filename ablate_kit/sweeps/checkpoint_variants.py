@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import BASELINE, Result
@@ -16,10 +14,9 @@ from ablate_kit.sweeps.execution.executor import Advance
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import Progress, Sweep, sweep
-from ablate_kit.sweeps.taken_tensor import TakenTensor
+from ablate_kit.sweeps.taken_tensors import different_tensors
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset
-from detector.tensor_bytes import flat_bytes
 
 
 @dataclass(frozen=True)
@@ -92,21 +89,3 @@ def sweep_families(
 def _advance(advance: Advance, first: str, name: str, count: int) -> None:
     """A worker calls the first of a family what it is there: the unmodified model."""
     advance(first if name == BASELINE else name, count)
-
-
-def different_tensors(first: Adapter, other: Adapter) -> dict[str, TakenTensor]:
-    """The tensors of ``other`` whose bytes differ, by names in ``module.state_dict()``.
-
-    Tied weights are there once, by the first of their names: a class head that a decoder and the
-    model itself both hold is no part of two modules.
-    """
-    here, there = first.module.state_dict(), other.module.state_dict()
-    names: dict[object, str] = {}
-    for name, tensor in here.items():
-        memory = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
-        names.setdefault(memory, name)
-    return {
-        name: TakenTensor(there[name].clone())
-        for name in names.values()
-        if not torch.equal(flat_bytes(here[name]), flat_bytes(there[name]))
-    }

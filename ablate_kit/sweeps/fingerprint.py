@@ -4,14 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import PIL
 import torch
 
 from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.checkpoints.digest import digest_of_archive, sha256
+from ablate_kit.checkpoints.digest import checkpoint_digest, digest_of_names
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.evaluate import VERSION
@@ -52,7 +51,7 @@ def environment_of(recipe: SweepRecipe, checkpoint: Checkpoint, device: str) -> 
         "weights": checkpoint.place,
         "framework": chosen.model,
         **_libraries(chosen.framework.packages),
-        "configuration": _listed(chosen.framework.files(chosen.place)),
+        "configuration": digest_of_names(chosen.framework.files(chosen.place)),
         "batch_size": recipe.evaluation.batch_size,
         "score_threshold": recipe.evaluation.score_threshold,
         "device": kind,
@@ -81,18 +80,3 @@ def _clusters(recipe: SweepRecipe, dataset: Dataset) -> dict[str, str]:
     """A digest of which images belong together, where any are said to."""
     clusters = recipe.evaluation.truth(dataset).clusters
     return {} if clusters is None else {"clusters": hashlib.sha256(clusters.tobytes()).hexdigest()}
-
-
-def checkpoint_digest(checkpoint: Checkpoint) -> str:
-    """Of the file, or of all files of the folder."""
-    if not checkpoint.folder:
-        return digest_of_archive(checkpoint.archive)
-    return _listed([one for one in sorted(checkpoint.folder.iterdir()) if one.is_file()])
-
-
-def _listed(files: Sequence[Path]) -> str:
-    """A digest of the files' names and contents; empty where there is none."""
-    if not files:
-        return ""
-    text = "\n".join(f"{one.name} {sha256(one)}" for one in files)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

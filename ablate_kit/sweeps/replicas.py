@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate_kit.checkpoints.digest import checkpoint_digest
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
@@ -16,7 +17,6 @@ from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.backends.placement import Placement
-from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import OpenSweep
 from ablate_kit.sweeps.recipe_sweep import open_sweep

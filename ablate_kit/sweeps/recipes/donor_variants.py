@@ -10,12 +10,11 @@ from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.donor_modules import DONOR, KIND, Patch
 from ablate_kit.ablations.name_patterns import is_variance
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.checkpoints.digest import checkpoint_digest
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.sweeps.checkpoint_variants import different_tensors
-from ablate_kit.sweeps.fingerprint import checkpoint_digest
 from ablate_kit.sweeps.recipes.model_section import ModelSection
-from ablate_kit.sweeps.taken_tensor import TakenTensor
+from ablate_kit.sweeps.taken_tensors import TakenTensor, different_tensors
 from ablate_kit.sweeps.variant import Variant
 
 Taken = Mapping[str, TakenTensor]

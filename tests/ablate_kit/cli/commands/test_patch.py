@@ -13,11 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.checkpoint_variants import different_tensors
 from ablate_kit.sweeps.execution.live_variant import applied_variant
 from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.donor_variants import groups_in_the_file, module_groups, patches
-from ablate_kit.sweeps.taken_tensor import TakenTensor
+from ablate_kit.sweeps.taken_tensors import TakenTensor, different_tensors
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
 from tests.hybrid_file import reweighted
