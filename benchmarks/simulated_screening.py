@@ -20,7 +20,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ablate_kit.metrics.uncertainty.bootstrap import Floats
-from ablate_kit.sweeps.recipes.screened import EstimateAgreement, Screened, agreement
+from ablate_kit.sweeps.run_folder.screened import EstimateAgreement, Screened, agreement
 
 VARIANTS, KEEP, SAMPLE, MARGIN, ERROR = 180, 20, 20, 0.01, 0.003
 

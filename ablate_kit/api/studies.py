@@ -55,7 +55,7 @@ def study(
     from ablate_kit.studies.budget import parse_budget
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
-    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.run_folder.ledger import Ledger
 
     check_is(model, Model, "ak.load")
     check_is(data, Images, "ak.coco, ak.voc, ak.yolo, ak.images or ak.shapes")

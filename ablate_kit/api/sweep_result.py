@@ -14,7 +14,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import answer
-from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 
 if TYPE_CHECKING:
     import pandas as pd

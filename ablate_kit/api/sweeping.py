@@ -30,10 +30,10 @@ from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.data_digest import data_digest
 from ablate_kit.sweeps.fingerprint import fingerprint_of
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import check_scorable, notes_on
 

@@ -96,7 +96,7 @@ def _check_named(recipe: Path, key: int | str, name: str) -> None:
 
 def check_run(folder: Path) -> None:
     """The same for the folder of a sweep or study."""
-    from ablate_kit.sweeps import run_inputs
+    from ablate_kit.sweeps.run_folder import run_inputs
 
     run_inputs.check_run(folder)
 

@@ -102,7 +102,7 @@ def how_to_resume(folder: Path, kept: str) -> str:
 @contextmanager
 def resumable(folder: Path) -> Iterator[None]:
     """Holds the lock of a sweep's folder; when stopped, says how to go on with what is in it."""
-    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.run_folder.ledger import Ledger
     from detector.stopping import keeping
 
     def kept() -> str:

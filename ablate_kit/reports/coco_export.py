@@ -6,7 +6,7 @@ from pathlib import Path
 from ablate_kit import text as safe
 from ablate_kit.file_names import files_in
 from ablate_kit.metrics.result import Result
-from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder
 from detector.errors import check_can_write

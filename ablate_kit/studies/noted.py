@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.checked_json import keep_value, kept_value
+from ablate_kit.sweeps.run_folder.checked_json import keep_value, kept_value
 
 FILE = "plan.json"
 

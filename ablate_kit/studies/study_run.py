@@ -19,13 +19,13 @@ from ablate_kit.studies.spending import Spending
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.recipe_text import recipe_text
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, recipe_of
 from ablate_kit.sweeps.run import UNWATCHED, Progress
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from detector.training.devices import thread_count
 from detector.training.recipes.data_sections import OneSet
 

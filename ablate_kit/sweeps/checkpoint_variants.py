@@ -11,9 +11,9 @@ from ablate_kit.metrics.result import BASELINE, Result
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
 from ablate_kit.sweeps.execution.executor import Advance
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import Progress, Sweep, sweep
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.taken_tensors import different_tensors
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import Dataset

@@ -13,7 +13,7 @@ from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison, compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 
 
 def compared_run(ledger: Ledger, results: Sequence[Result], statistics: Statistics) -> Comparison:

@@ -19,7 +19,7 @@ from ablate_kit.models.device import gpu_libraries
 from ablate_kit.models.framework_registry import choose
 from ablate_kit.sweeps.data_digest import DataDigest
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-from ablate_kit.sweeps.run_inputs import HUB, LIBRARIES
+from ablate_kit.sweeps.run_folder.run_inputs import HUB, LIBRARIES
 from detector.data.dataset import Dataset
 
 

@@ -12,8 +12,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.own_objects import looked_at_for
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.data_digest import data_digest
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.named_files import below
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from detector.data.dataset import Dataset, is_labelled, shuffled
 from detector.training.recipes.data_sections import images_noted
 

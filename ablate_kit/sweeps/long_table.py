@@ -16,7 +16,7 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.factor_columns import Factor, factor_columns
 from ablate_kit.metrics.first_images import truth_of_first
 from ablate_kit.metrics.matching import Outcome, greedy_matches, hungarian_pairs
-from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -37,17 +37,17 @@ from ablate_kit.sweeps.backends.worker import (
 from ablate_kit.sweeps.data_digest import DataDigest, data_digest
 from ablate_kit.sweeps.engine import Pool
 from ablate_kit.sweeps.fingerprint import fingerprint_of
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.pass_cost import PassCost, pass_cost
 from ablate_kit.sweeps.race import Race, check_race, schedule
 from ablate_kit.sweeps.recipes.donor_variants import donated
 from ablate_kit.sweeps.recipes.recipe_rounds import RecipeRounds, Search
 from ablate_kit.sweeps.recipes.recipe_text import recipe_text
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
-from ablate_kit.sweeps.recipes.screened import screened
 from ablate_kit.sweeps.recipes.screening import check_can_screen, screen
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import UNWATCHED, Progress, begun, run_stretches
+from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.run_folder.screened import screened
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Evaluating, rounds_of
 from ablate_kit.sweeps.scores import Scores
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant

@@ -16,10 +16,10 @@ from pathlib import Path
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.backends.placement import HERE, Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import UNWATCHED, Progress
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from detector.training.devices import thread_count
 
 

@@ -17,7 +17,6 @@ from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.backends.placement import Placement
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.open_sweep import OpenSweep
 from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.recipes.model_section import ModelSection
@@ -32,6 +31,7 @@ from ablate_kit.sweeps.replication import (
     replication,
     same_weights,
 )
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from detector.zoo import BUILTIN
 
 

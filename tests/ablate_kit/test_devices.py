@@ -208,7 +208,7 @@ def test_processes_and_interruptions_change_no_byte_on_a_device(
     values = recipe_of(hybrid)
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(values))
-    add = "ablate_kit.sweeps.stored_detections:UnfinishedBatches.add"
+    add = "ablate_kit.sweeps.run_folder.stored_detections:UnfinishedBatches.add"
     killed = stopped("SIGKILL", 2, add, "sweep", file, "-o", tmp_path / "cut", "--device", device)
     assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
     recipe = SweepRecipe.model_validate(values)

@@ -21,8 +21,8 @@ from ablate_kit.studies.noted import noted
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.images_of_run import images_of
-from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipes.screened import screened
+from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.run_folder.screened import screened
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from tests.ablate_kit.made_up import truth_of
 from tests.json_changes import changed, places

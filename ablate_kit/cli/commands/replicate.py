@@ -47,8 +47,8 @@ def replicate(
     from ablate_kit.reports.replication_reports.replication_table import replication_table
     from ablate_kit.reports.replication_reports.replication_words import replication_sentences
     from ablate_kit.reports.study_reports.titles import titles_in
-    from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.replicas import Replicas, told
+    from ablate_kit.sweeps.run_folder.ledger import Ledger
 
     if all(runs) and (model.any() or device != "cpu"):
         raise UserError(

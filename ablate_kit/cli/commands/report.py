@@ -25,7 +25,7 @@ def report(
     from ablate_kit.errors import UserError
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.images_of_run import images_of
-    from ablate_kit.sweeps.ledger import Ledger
+    from ablate_kit.sweeps.run_folder.ledger import Ledger
 
     ledger = Ledger.existing(run)
     ledger.check_finished()

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
-    from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.open_sweep import OpenSweep
     from ablate_kit.sweeps.pass_cost import PassCost
     from ablate_kit.sweeps.race import Look
     from ablate_kit.sweeps.recipes.recipe_rounds import Search
     from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+    from ablate_kit.sweeps.run_folder.ledger import Ledger
     from detector.training.recipes.recipe_file import Override
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -160,8 +160,8 @@ def sweep(
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.studies.common import common_recipe
     from ablate_kit.sweeps.backends.placement import Placement
-    from ablate_kit.sweeps.ledger import Ledger
     from ablate_kit.sweeps.recipe_sweep import open_sweep
+    from ablate_kit.sweeps.run_folder.ledger import Ledger
     from detector.stopping import keeping
 
     trusted = model.trust_remote_code
@@ -219,7 +219,7 @@ def sweep(
 
 def _say_begun(opened: "OpenSweep", ledger: "Ledger", *, of_checkpoint: bool) -> None:
     """What is ahead, and what is done already."""
-    from ablate_kit.sweeps.recipes.screened import screened
+    from ablate_kit.sweeps.run_folder.screened import screened
 
     folder = ledger.folder
     if opened.recipe.screen and screened(folder) is None:
@@ -260,7 +260,7 @@ def _screen_plan(opened: "OpenSweep") -> str:
 def _say_screened(ledger: "Ledger", recipe: "SweepRecipe") -> None:
     """How estimates agree with what was evaluated, where a sweep was screened."""
     from ablate_kit.reports.sweep_reports import screening_table
-    from ablate_kit.sweeps.recipes.screened import screened
+    from ablate_kit.sweeps.run_folder.screened import screened
 
     if known := screened(ledger.folder):
         told, poor = screening_table.sentence(known, ledger.results(), recipe.evaluation.margin)

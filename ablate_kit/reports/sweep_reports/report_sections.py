@@ -19,7 +19,7 @@ from ablate_kit.reports.sweep_reports import (
     shapley_table,
 )
 from ablate_kit.reports.table import Table
-from ablate_kit.sweeps.recipes.screened import Screened
+from ablate_kit.sweeps.run_folder.screened import Screened
 
 
 @dataclass(frozen=True)

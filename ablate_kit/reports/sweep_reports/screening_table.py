@@ -6,7 +6,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.plural import counted
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.table import Table, number
-from ablate_kit.sweeps.recipes.screened import GOOD, Screened, agreement
+from ablate_kit.sweeps.run_folder.screened import GOOD, Screened, agreement
 
 SHOWN = 40  # rows of the table; all are in screen.csv
 

@@ -41,8 +41,8 @@ from ablate_kit.reports.table import Table
 from ablate_kit.studies.noted import Noted, noted
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.compared_run import compared_run
-from ablate_kit.sweeps.ledger import Ledger
-from ablate_kit.sweeps.recipes.screened import screened
+from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.run_folder.screened import screened
 from ablate_kit.versions import versions_here
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_folder

@@ -43,7 +43,7 @@ class ModelSection(Section):
         folder, for later runs as well, or where that is None one that is gone afterwards. Where
         the block fails before there is a run, it is gone as well, if it was made here."""
         from ablate_kit.models.runnable import runnable
-        from ablate_kit.sweeps.ledger import Ledger
+        from ablate_kit.sweeps.run_folder.ledger import Ledger
 
         path = Path(self.checkpoint)
         names = read_class_names(self.class_names) if self.class_names else None

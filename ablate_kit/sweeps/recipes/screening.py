@@ -29,8 +29,8 @@ from ablate_kit.models.classes import match_classes
 from ablate_kit.models.detect import inference, placed
 from ablate_kit.models.followed_scores import Followed, followed
 from ablate_kit.models.truth import ground_truth
-from ablate_kit.sweeps.recipes.screened import Screened
 from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection
+from ablate_kit.sweeps.run_folder.screened import Screened
 from detector.data.dataset import Dataset, is_labelled, sample, subset
 
 Advance = Callable[[str, int], None]

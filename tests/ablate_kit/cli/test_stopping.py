@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ablate_kit.sweeps.stored_detections import UnfinishedBatches
+from ablate_kit.sweeps.run_folder.stored_detections import UnfinishedBatches
 from detector.disk.lock import locked
 from detector.training.trainer import Trainer
 from tests.ablate_kit.cli.conftest import edited
@@ -55,7 +55,7 @@ def test_a_killed_sweep_goes_on_to_the_same_bytes(
     run: Run, recipe: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     cut = tmp_path / "cut"
-    add = "ablate_kit.sweeps.stored_detections:UnfinishedBatches.add"
+    add = "ablate_kit.sweeps.run_folder.stored_detections:UnfinishedBatches.add"
     done = stopped("SIGKILL", 2, add, "sweep", recipe, "-o", cut)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     assert (cut / ".lock").exists()
@@ -112,7 +112,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bytes(
     ("where", "kept"),
     [
         ("ablate_kit.sweeps.open_sweep:OpenSweep.ledger", None),
-        ("ablate_kit.sweeps.ledger:Ledger.describe", "what is done"),
+        ("ablate_kit.sweeps.run_folder.ledger:Ledger.describe", "what is done"),
         ("ablate_kit.sweeps.open_sweep:OpenSweep.run", "0 of 5 variants and 0 of 3 batches"),
     ],
 )

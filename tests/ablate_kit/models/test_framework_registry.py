@@ -23,9 +23,9 @@ from ablate_kit.models.framework_registry import BUILT_IN, FRAMEWORKS, USAGE, ch
 from ablate_kit.models.open import open_adapter
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.fingerprint import environment_of
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from detector.data.formats.coco import Coco
 
 TOY = '''

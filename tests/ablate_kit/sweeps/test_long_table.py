@@ -11,8 +11,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.long_table import long_table
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from tests.ablate_kit.made_up import detections_of, truth_of
 

@@ -24,11 +24,11 @@ from ablate_kit.models.open import open_adapter
 from ablate_kit.models.truth import ground_truth
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipe_sweep import run
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Sweep, sweep
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.scheduler import Batches
 from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes

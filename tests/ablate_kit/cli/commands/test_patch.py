@@ -14,8 +14,8 @@ from torch import nn
 
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.execution.live_variant import applied_variant
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.donor_variants import groups_in_the_file, module_groups, patches
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.taken_tensors import TakenTensor, different_tensors
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run

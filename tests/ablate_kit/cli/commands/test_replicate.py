@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
 from tests.hybrid_file import reweighted

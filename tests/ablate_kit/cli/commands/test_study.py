@@ -12,7 +12,7 @@ import ablate_kit as ak
 from ablate_kit.errors import UserError
 from ablate_kit.studies.budget import Budget, parse_budget
 from ablate_kit.studies.noted import Noted, noted
-from ablate_kit.sweeps.stored_detections import UnfinishedBatches
+from ablate_kit.sweeps.run_folder.stored_detections import UnfinishedBatches
 from tests.ablate_kit.conftest import Run
 
 

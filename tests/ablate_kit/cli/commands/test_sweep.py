@@ -18,7 +18,7 @@ from PIL import Image
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.reports.results_schema import ResultsFile
-from ablate_kit.sweeps.ledger import Ledger
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from tests.ablate_kit.cli.conftest import edited, small_recipe
 from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.run_files import contents

@@ -13,8 +13,8 @@ import yaml
 
 import ablate_kit as ak
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.ledger import Ledger
 from ablate_kit.sweeps.recipes.model_section import ModelSection
+from ablate_kit.sweeps.run_folder.ledger import Ledger
 from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.models.test_official_files import write
 

@@ -42,12 +42,12 @@ from ablate_kit.metrics.stored import pack
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.image_detections import ImageDetections
-from ablate_kit.sweeps.checked_json import checked, read_json
 from ablate_kit.sweeps.execution.disagreement import TOLERANCE, disagreement
-from ablate_kit.sweeps.manifest import Key, Manifest, NamedVariant
-from ablate_kit.sweeps.run_inputs import as_noted, check_run, inputs_in, refuse_changed
+from ablate_kit.sweeps.run_folder.checked_json import checked, read_json
+from ablate_kit.sweeps.run_folder.manifest import Key, Manifest, NamedVariant
+from ablate_kit.sweeps.run_folder.run_inputs import as_noted, check_run, inputs_in, refuse_changed
+from ablate_kit.sweeps.run_folder.stored_detections import UnfinishedBatches, read_detections, write
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking, lacking
-from ablate_kit.sweeps.stored_detections import UnfinishedBatches, read_detections, write
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
 from detector.disk.atomic import is_temporary, remove_temporaries

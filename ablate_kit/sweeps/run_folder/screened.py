@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.sweeps.checked_json import keep_value, kept_value
+from ablate_kit.sweeps.run_folder.checked_json import keep_value, kept_value
 
 FILE = "screen.json"
 GOOD = 0.6  # rank correlation below which estimates are not to be relied on

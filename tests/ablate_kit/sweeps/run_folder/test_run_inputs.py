@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.run_inputs import as_noted, refuse_changed
+from ablate_kit.sweeps.run_folder.run_inputs import as_noted, refuse_changed
 
 LOOKS = "looks at 30 images, for 8 variants; margin 0.01"
 

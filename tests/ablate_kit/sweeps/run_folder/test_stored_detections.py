@@ -10,7 +10,7 @@ import safetensors.numpy
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.stored import pack
-from ablate_kit.sweeps.stored_detections import UnfinishedBatches, read_detections
+from ablate_kit.sweeps.run_folder.stored_detections import UnfinishedBatches, read_detections
 
 
 def detections(seed: int, batch: int, count: int) -> Detections:

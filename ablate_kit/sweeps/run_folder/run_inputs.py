@@ -9,7 +9,7 @@ from typing import Any
 from ablate_kit import text as safe
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.sweeps.checked_json import read_json
+from ablate_kit.sweeps.run_folder.checked_json import read_json
 
 HUB = "hub"  # the key of the inputs that names a repository with its commit
 LIBRARIES = "library_version"  # of the packages that models come from
