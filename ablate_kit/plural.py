@@ -1,4 +1,4 @@
-"""How many there are of something, in words and in round numbers. A leaf."""
+"""How many there are of something, and how long it takes, in words and round numbers. A leaf."""
 
 from collections.abc import Sequence
 
@@ -18,3 +18,13 @@ def roughly(count: float) -> int:
     """To two digits, upwards: what is known of a number of images that would decide."""
     digit = 10 ** max(0, len(str(int(count))) - 2)
     return int(-(-count // digit) * digit)
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03``, ``2:03``, ``12 s``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    clock = f"{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+    return f"{hours}:{clock}" if hours else clock

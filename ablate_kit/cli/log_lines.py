@@ -5,7 +5,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ablate_kit import text as safe
-from ablate_kit.cli.time_left import TimeLeft, duration
+from ablate_kit.cli.time_left import TimeLeft
+from ablate_kit.plural import duration
 
 if TYPE_CHECKING:
     from rich.progress import Task

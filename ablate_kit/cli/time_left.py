@@ -51,13 +51,3 @@ class _Watch:
     since: float = 0.0
     done: float = 0.0
     ended: int = 0  # batches
-
-
-def duration(seconds: float) -> str:
-    """``1:02:03``, ``2:03``, ``12 s``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    clock = f"{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-    return f"{hours}:{clock}" if hours else clock

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ablate_kit.cli.output import say
-from ablate_kit.cli.time_left import duration
+from ablate_kit.plural import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

@@ -8,8 +8,6 @@ from ablate_kit.models.batches import groups
 from ablate_kit.models.detect import device_of, inference
 from ablate_kit.models.device import clock_on
 
-MUCH = 0.5  # a share of decoding that is told
-
 
 @dataclass(frozen=True)
 class PassTime:

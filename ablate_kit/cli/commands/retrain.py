@@ -10,10 +10,9 @@ import typer
 from ablate_kit.cli.common_options import Device, Log, with_log
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.output import hear, progress, say, say_lines, this_command
-from ablate_kit.cli.time_left import duration
 from ablate_kit.cli.training_display import Display
 from ablate_kit.models.naming import name_of
-from ablate_kit.plural import counted
+from ablate_kit.plural import counted, duration
 
 if TYPE_CHECKING:
     from ablate_kit.retraining.retrain_recipe import Run

@@ -23,7 +23,6 @@ from ablate_kit.cli.output import (
 )
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
-from ablate_kit.cli.time_left import duration
 from ablate_kit.errors import UserError
 from ablate_kit.models.naming import name_of
 from ablate_kit.plural import counted
@@ -129,48 +128,16 @@ def study(
 
 def _say_plan(opened: "OpenStudy", whole: bool) -> None:
     """What would be cut how, on how many images, and what that takes."""
-    from ablate_kit.reports.table import Table
+    from ablate_kit.reports.study_reports.plan_tables import cuts_table, levels_table
+    from ablate_kit.reports.sweep_reports.plan_text import much_decoding
     from ablate_kit.studies.budget_plan import affordable
-    from ablate_kit.sweeps.timed_pass import MUCH
 
     made = opened.outline
     fits = affordable(made, opened.budget, opened.images)
-    count = len({one.cut.variant for one in made.candidates})
-    rows = []
-    seen: set[str] = set()
-    for depth, every in made.levels():
-        level = [one for one in every if one.cut.variant not in seen]  # alike cuts are one
-        seen |= {one.cut.variant for one in level}
-        if not level:
-            continue
-        heads = sum(one.cut.head is not None for one in level)
-        hows = [one.cut.how for one in level]
-        inside = sum(one in fits for one in level)
-        rows.append(
-            (
-                "top-level parts" if depth == 0 else f"inside, level {depth}",
-                str(len(level) - heads),
-                str(heads),
-                *(str(hows.count(how)) for how in ("removed", "mean", "zero")),
-                duration(made.cost(level, opened.images)),
-                str(inside),
-            )
-        )
-    header = ("what", "parts", "heads", "removed", "mean", "zero", "at most", "fit")
-    title = (
-        f"{counted(count, 'cut')} on {opened.images:,} of {counted(made.total, 'image')}; budget "
-        f"{opened.budget}; {(made.time.forward + made.time.decoding) * 1000:.0f} ms for an image"
-    )
-    say_lines(Table(title, header, tuple(rows), ("what",)).text())
-    if made.decoding >= MUCH:
-        say(f"decoding takes {made.decoding:.0%} of a cut's time; replay saves none of it")
+    say_lines(levels_table(made, fits, opened.images, opened.budget).text())
+    for line in much_decoding(made.decoding, "cut"):
+        say(line)
     if len(fits) < len(made.candidates):
         say("inside of parts that are found free nothing is cut, which makes room for the rest")
     if whole:
-        cells = [
-            ("  " * one.depth + (one.cut.part if one.cut.head is None else f"head {one.cut.head}"),
-             one.kind, one.cut.how, f"{one.share:.0%}")
-            for one in made.candidates
-        ]  # fmt: skip
-        say_lines(Table("", ("part", "kind", "cut", "of a pass"), tuple(cells),
-                        ("part", "kind", "cut")).text())  # fmt: skip
+        say_lines(cuts_table(made).text())

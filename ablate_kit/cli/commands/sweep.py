@@ -1,6 +1,5 @@
 """``ablate sweep``: many ablations of one model, from a recipe."""
 
-from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.checkpoints import Checkpoint
     from ablate_kit.sweeps.open_sweep import OpenSweep
-    from ablate_kit.sweeps.pass_cost import PassCost
-    from ablate_kit.sweeps.race import Look
-    from ablate_kit.sweeps.recipes.recipe_rounds import Search
     from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
     from ablate_kit.sweeps.run_folder.ledger import Ledger
     from detector.training.recipes.recipe_file import Override
@@ -157,6 +153,7 @@ def sweep(
 
     given = None if cuts.any() else load_sweep(source, overrides)
     from ablate_kit.reports.logged import log_sweep
+    from ablate_kit.reports.sweep_reports.plan_text import looked, searched
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.studies.common import common_recipe
     from ablate_kit.sweeps.backends.placement import Placement
@@ -200,9 +197,10 @@ def sweep(
         stack.enter_context(
             keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to resume: {this_command()}")
         )
-        with watched(opened.batches, _say_look) as display:
+        with watched(opened.batches, lambda look: say(looked(look))) as display:
             outcome = opened.run(ledger, options, display)
-        _say_searches(outcome.searches)
+        if outcome.searches:
+            say_lines(searched(outcome.searches))
         if write and outcome.removed:
             _write(opened.checkpoint, outcome.removed, write, dry_run)
         warn(outcome.notes)
@@ -222,8 +220,8 @@ def _say_begun(opened: "OpenSweep", ledger: "Ledger", *, of_checkpoint: bool) ->
     from ablate_kit.sweeps.run_folder.screened import screened
 
     folder = ledger.folder
-    if opened.recipe.screen and screened(folder) is None:
-        say(_screen_plan(opened))
+    if screened(folder) is None:
+        _say_screening(opened)
     say(f"{opened.count_of('variant')} on {counted(len(opened.dataset), 'image')}: {folder}")
     begun, told = opened.done(ledger)
     if begun:
@@ -247,16 +245,6 @@ def _check(source: Path, of_checkpoint: bool, has_options: bool) -> None:
                         "--modules; to change a recipe, give --set data.limit=50")  # fmt: skip
 
 
-def _screen_plan(opened: "OpenSweep") -> str:
-    section, count = opened.recipe.screen, len(opened.ablations)
-    assert section  # noqa: S101 - or nothing is screened
-    images = counted(min(section.images, len(opened.dataset)), "image")
-    return (
-        f"{count} ablations are screened by gradients on {images}; the {min(section.keep, count)} "
-        f"with the largest estimates and {min(section.sample, count)} drawn are evaluated"
-    )
-
-
 def _say_screened(ledger: "Ledger", recipe: "SweepRecipe") -> None:
     """How estimates agree with what was evaluated, where a sweep was screened."""
     from ablate_kit.reports.sweep_reports import screening_table
@@ -268,21 +256,6 @@ def _say_screened(ledger: "Ledger", recipe: "SweepRecipe") -> None:
             warn([told])
         else:
             say(told)
-
-
-def _say_look(look: "Look") -> None:
-    counts = Counter(outcome for _, outcome in look.stopped)
-    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    say(f"look at {counted(look.images, 'image')}: {told or 'none is decided'}; {look.left} left")
-
-
-def _say_searches(searches: "Sequence[Search]") -> None:
-    for line, steps in searches:
-        say(f"greedy removal of heads of {line.pattern}, each time the one without which "
-            f"{line.metric} stays highest:")  # fmt: skip
-        for number, step in enumerate(steps, start=1):
-            value = "-" if step.value is None else f"{step.value:.4f}"
-            say(f"  {number:3}  {step.module} head {step.head}  {value}")
 
 
 def _write(
@@ -302,34 +275,18 @@ def _write(
 
 
 def _say_plan(opened: "OpenSweep", memory: float) -> None:
-    _say_cost(opened.cost(memory), len(opened.variants), len(opened.dataset))
-    if opened.recipe.screen:
-        say(_screen_plan(opened))
+    from ablate_kit.reports.sweep_reports.plan_text import plan_text
+
+    cost = opened.cost(memory)
+    warn(cost.notes)
+    say_lines(plan_text(cost, len(opened.variants), len(opened.dataset)))
+    _say_screening(opened)
     if looks := opened.looks():
         say(f"a race: {looks}, each of which may stop at any of them")
 
 
-def _say_cost(cost: "PassCost", variants: int, images: int) -> None:
-    from ablate_kit.reports.table import Table
-    from ablate_kit.sweeps.timed_pass import MUCH
+def _say_screening(opened: "OpenSweep") -> None:
+    from ablate_kit.reports.sweep_reports.plan_text import screening
 
-    warn(cost.notes)
-    if not cost.rows:
-        say(f"{counted(variants, 'variant')}, each in full")
-    else:
-        header = ("variant", "restarts in", "on top of", "of the full cost")
-        rows = tuple((*words, f"{share:.1%}") for *words, share in cost.rows)
-        say_lines(Table("", header, rows, header[:3]).text())
-        say(
-            f"{counted(variants, 'variant')} on {counted(images, 'image')}; "
-            f"{counted(cost.parts, 'part')}; forward passes cost {cost.share:.1%} of running all "
-            "in full, after the first batch"
-        )
-        if cost.decoding >= MUCH:
-            say(f"decoding takes {cost.decoding:.0%} of a variant's time; replay saves none of it")
-    for rounds, tries in cost.searches:
-        say(
-            f"a greedy search comes on top: {counted(rounds, 'round')}, {counted(tries, 'variant')}"
-        )
-    if cost.joint:
-        say(f"joint cuts of what is missed least come on top: {cost.joint}")
+    if section := opened.recipe.screen:
+        say(screening(section, len(opened.ablations), len(opened.dataset)))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ablate_kit.cli.output import progress, watched
-from ablate_kit.cli.time_left import duration
+from ablate_kit.plural import duration
 from tests.ablate_kit.conftest import Run
 
 
