@@ -57,6 +57,16 @@ def read_bounded(
         return file.read()
 
 
+def text_of(path: Path, most: int = DOCUMENT) -> str:
+    """All text of a file in UTF-8; ``UserError`` where it is none, or cannot be read."""
+    try:
+        return read_bounded(path, most).decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not text in UTF-8") from None
+
+
 @contextmanager
 def open_bounded(
     path: Path, most: int, *, pipes: bool = False, unpack: bool

@@ -37,8 +37,8 @@ def huggingface(
     limit: Annotated[int | None, typer.Option(help="Take only the first N images.", min=1)] = None,
 ) -> None:
     """Write a split of a Hugging Face data set as COCO files, which all commands read."""
-    from detector.data.conversion.hugging_face import write_coco
-    from detector.data.conversion.hugging_face_rows import find_split
+    from detector.data.conversion.hugging_face.split import find_split
+    from detector.data.conversion.hugging_face.to_coco import write_coco
     from detector.data.formats.voc_classes import read_classes
     from detector.disk.atomic import new_folder
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from detector.data.formats.fields import shown
 from detector.data.image_files import SUFFIXES
-from detector.disk.bounded import read_bounded
+from detector.disk.bounded import text_of
 from detector.errors import UserError, did_you_mean, no_folder
 
 
@@ -109,11 +109,4 @@ def split_file(folder: Path, split: str) -> Path:
 
 
 def lines_of(path: Path) -> list[str]:
-    return [line.strip() for line in _text(path).split("\n") if line.strip()]
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_bounded(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text: {error}") from error
+    return [line.strip() for line in text_of(path).split("\n") if line.strip()]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.conversion.hugging_face import Written, write_coco
-from detector.data.conversion.hugging_face_rows import find_split
+from detector.data.conversion.hugging_face.split import find_split
+from detector.data.conversion.hugging_face.to_coco import Written, write_coco
 from detector.data.formats.coco import Coco
 from detector.errors import UserError
 
@@ -335,8 +335,8 @@ def test_text_of_any_characters(tmp_path: Path) -> None:
 DAMAGED = """
 import contextlib, random, shutil, sys
 from pathlib import Path
-from detector.data.conversion.hugging_face import write_coco
-from detector.data.conversion.hugging_face_rows import find_split
+from detector.data.conversion.hugging_face.to_coco import write_coco
+from detector.data.conversion.hugging_face.split import find_split
 from detector.errors import UserError
 from tests.attacks.fuzz import damaged
 

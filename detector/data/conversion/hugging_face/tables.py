@@ -1,0 +1,100 @@
+"""Tables of Parquet, as on the hub, and of Arrow, as ``datasets`` keeps them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from detector.data.conversion.hugging_face.row import Row
+from detector.errors import UserError
+from detector.extras import missing
+
+SUFFIXES = (".parquet", ".arrow")
+
+_FEW = 16  # rows whose images are in memory at once
+
+
+def table_rows(path: Path) -> Iterator[Row]:
+    """Those of a table: images are a column."""
+    with _readable(path):
+        column = _image_column(path)
+        at = 0
+        for batch in _batches(path):
+            images = batch.column(column)
+            others = batch.drop_columns([column]).to_pylist()
+            for image, values in zip(images, others, strict=True):
+                where = f"{path}: row {at}"
+                at += 1
+                found = image.as_py()
+                data = found.get("bytes") if isinstance(found, dict) else found
+                if not isinstance(data, bytes):
+                    raise UserError(
+                        f"{where}: holds no image, at most where one lies; a folder of images with "
+                        "metadata.jsonl is read as it is"
+                    )
+                name = found.get("path") if isinstance(found, dict) else None
+                yield Row(where, values, data, PureWindowsPath(name or "").name)
+
+
+def notes(path: Path) -> bytes:
+    """What ``datasets`` notes in a table on its columns, as JSON."""
+    with _readable(path):
+        found: bytes = (_schema(path).metadata or {}).get(b"huggingface", b"{}")
+    return found
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Around whatever reads a table: PyArrow's errors, which are many, as one line."""
+    try:
+        from pyarrow import ArrowException
+    except ImportError:
+        raise missing(f"reading {path.name}", "pyarrow", "parquet") from None
+    try:
+        yield
+    except (ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot be read: {reason}") from None
+
+
+def _batches(path: Path) -> Iterator[Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    if path.suffix == ".parquet":
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(_FEW)
+        return
+    with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
+        for batch in stream:
+            batch.validate(full=True)  # else a damaged one ends the process where it is looked at
+            for start in range(0, batch.num_rows, _FEW):
+                yield batch.slice(start, _FEW)
+
+
+def _schema(path: Path) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_schema(path)
+    with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
+        return stream.schema
+
+
+def _image_column(path: Path) -> str:
+    """The one column of bytes, or of bytes with a name; "image" where there are several."""
+    import pyarrow
+
+    schema = _schema(path)
+    found = []
+    for field in schema:
+        kind = field.type
+        if pyarrow.types.is_struct(kind):
+            kind = next((part.type for part in kind if part.name == "bytes"), kind)
+        if pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
+            found.append(field.name)
+    if len(found) == 1 or "image" in found:
+        return "image" if "image" in found else str(found[0])
+    told = "several columns" if found else "no column"
+    raise UserError(f"{path}: {told} of images; its columns are {', '.join(schema.names)}")
