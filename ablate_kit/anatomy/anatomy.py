@@ -87,7 +87,7 @@ class Anatomy:
     sampling_points: Callable[[int, Mapping[str, Any]], tuple[int, ...] | None] = sampling_points
     scaled_attentions: tuple[str, ...] = ("self_attn", "attn", "cross_attn")
     feed_forwards: tuple[str, ...] = ("ffn", "mlp")
-    last_layers: tuple[str, ...] = ("fc2", "down_proj", "linear2", "layers.1")
+    last_layers: tuple[str, ...] = ("fc2", "down_proj", "linear2", "dense2", "layers.1")
 
     def is_query_table(self, name: str) -> bool:
         return any(name == one or name.endswith(f".{one}") for one in self.query_tables)

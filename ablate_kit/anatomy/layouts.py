@@ -34,12 +34,16 @@ LAYOUTS = (
         "unpacked", ("q_proj_weight", "k_proj_weight", "v_proj_weight"), ("out_proj.weight",)
     ),
     _separate("q_proj", "k_proj", "v_proj", ("o_proj.weight", "out_proj.weight")),
-    # ViT, DINOv2, YOLOS, BEiT; with output.weight LW-DETR's backbone, with proj.weight PVT v2
-    _separate(
-        "attention.query",
-        "attention.key",
-        "attention.value",
-        ("output.dense.weight", "output.weight", "attention.proj.weight"),
+    # ViT, DINOv2, YOLOS, BEiT; with output.weight LW-DETR's backbone. The output projection, which
+    # lies beside the others' module, tells that this one is not the whole layer, as in PVT v2.
+    *(
+        Layout(
+            "separate",
+            (*(f"attention.{role}.weight" for role in ("query", "key", "value")), output),
+            (output,),
+            "attention.value",
+        )
+        for output in ("output.dense.weight", "output.weight")
     ),
     # Swin, PVT, BERT
     _separate("self.query", "self.key", "self.value", ("output.dense.weight",)),

@@ -19,6 +19,9 @@ from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.detect import inference, placed
 from ablate_kit.sweeps.execution.trace import Call, Trace, tensors_in
 
+Gives = Literal["removed", "constant"]
+
+_ALL: frozenset[Gives] = frozenset(("removed", "constant"))
 _LAST = 2  # layers that are tried of a block: a shortcut may be computed after the branch
 
 
@@ -32,7 +35,7 @@ class Silenced:
     """
 
     layer: str
-    gives: Literal["removed", "constant"]
+    gives: Gives
 
 
 def probe(
@@ -45,23 +48,20 @@ def probe(
         for name in modules
         if name in calls
     }
-    found: dict[str, Silenced] = {}
-    tried: set[str] = set()
+    gives: dict[str, dict[str, frozenset[Gives]]] = {name: {} for name in wanted}
     busy = False
 
     def before(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         nonlocal busy
-        if busy or name in tried:
+        if busy:
             return
-        tried.add(name)
         busy = True
         try:
             for layer in wanted[name]:
-                gives = _gives(adapter.module, module, layer, args, kwargs)
-                if gives == "removed" or (gives and name not in found):
-                    found[name] = Silenced(layer, gives)
-                if gives == "removed":
-                    break
+                known = gives[name].get(layer, _ALL)
+                if known:
+                    found = _gives(adapter.module, module, layer, args, kwargs)
+                    gives[name][layer] = known & found
         finally:
             busy = False
 
@@ -75,7 +75,18 @@ def probe(
                     module.register_forward_pre_hook(partial(before, name), with_kwargs=True)
                 )
         adapter.forward(inputs)
-    return found
+    found = {name: _silenced(layers) for name, layers in gives.items()}
+    return {name: one for name, one in found.items() if one}
+
+
+def _silenced(layers: Mapping[str, frozenset[Gives]]) -> Silenced | None:
+    """By what each layer's absence gives in all calls. What is then both its input and the same
+    everywhere had no input but such: nothing tells that it hands on what comes in."""
+    for gives in ({"removed"}, {"constant"}, _ALL):
+        for layer, found in layers.items():
+            if found == gives:
+                return Silenced(layer, "removed" if gives == {"removed"} else "constant")
+    return None
 
 
 def _layers(root: nn.Module, call: Call) -> list[str]:
@@ -98,7 +109,7 @@ def _weight(module: nn.Module, name: str = "weight") -> torch.Tensor | None:
 
 def _gives(
     root: nn.Module, module: nn.Module, layer: str, args: Any, kwargs: Mapping[str, Any]
-) -> Literal["removed", "constant"] | None:
+) -> frozenset[Gives]:
     copied = pytree.tree_map(
         lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, (args, dict(kwargs))
     )
@@ -106,18 +117,27 @@ def _gives(
         try:
             outputs = tensors_in(module.forward(*copied[0], **copied[1]))
         except Exception:  # whatever a model's own code may raise for what it never saw
-            return None
+            return frozenset()
     floating = [one for one in outputs if one.is_floating_point()]
     if len(floating) != 1:
-        return None
+        return frozenset()
     (out,) = floating
+    found: set[Gives] = set()
     if any(one.shape == out.shape and torch.equal(one, out) for one in tensors_in((args, kwargs))):
-        return "removed"
-    if out.dim() == 4 and torch.equal(out, out[:, :, :1, :1].expand_as(out)):
-        return "constant"
-    if out.dim() == 3 and torch.equal(out, out[:, :1].expand_as(out)):
-        return "constant"
-    return None
+        found.add("removed")
+    if _same_everywhere(out):
+        found.add("constant")
+    return frozenset(found)
+
+
+def _same_everywhere(out: torch.Tensor) -> bool:
+    """Whether all places of a map, or all tokens, have the same; of a single one, all channels."""
+    if out.dim() not in (3, 4):
+        return False
+    first = out[:, :, :1, :1] if out.dim() == 4 else out[:, :1]
+    if first.shape == out.shape:
+        first = out.flatten(1)[:, :1].reshape(-1, *[1] * (out.dim() - 1))
+    return torch.equal(out, first.expand_as(out))
 
 
 @contextmanager

@@ -179,6 +179,16 @@ MODELS: dict[str, dict[str, Any]] = {
         "with_box_refine": True,
         "two_stage": True,
     },
+    "pvt_v2": {
+        "model_type": "deformable_detr",
+        **DETR,
+        "num_feature_levels": 3,
+        "backbone_config": {
+            "model_type": "pvt_v2", "hidden_sizes": [16, 32, 64, 128], "depths": [1, 1, 1, 1],
+            "num_attention_heads": [1, 4, 4, 8], "sr_ratios": [8, 4, 2, 1],
+            "mlp_ratios": [2, 2, 2, 2], "image_size": 128, "out_features": STAGES,
+        },
+    },
     "rt_detr_v2": {
         "model_type": "rt_detr_v2",
         **PYRAMID,

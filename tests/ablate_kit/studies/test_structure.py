@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from ablate_kit.studies.probe import probe
 from ablate_kit.studies.structure import Part, first_uses, structure, tell_of_uncounted, traced
 from detector.data.shapes import Shapes
 
+PVT = "model.backbone.conv_encoder.model.encoder"
 IMAGE = Shapes(1, seed=1, size=96).image(0)
 
 
@@ -127,6 +129,14 @@ class Live:
         return {name: (name,) for name in self.module.state_dict()}
 
 
+def prepare(image: np.ndarray) -> torch.Tensor:
+    return torch.tensor(image).permute(2, 0, 1) / 255
+
+
+def decode(outputs: torch.Tensor, sizes: object) -> list[tuple[torch.Tensor, ...]]:
+    return [(one[:, :4], one[:, 4], one[:, 4].long()) for one in outputs]
+
+
 def branch() -> nn.Module:
     return nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
 
@@ -164,14 +174,7 @@ def test_heads_of_which_nothing_tells_the_number(tmp_path: Path, told: list[str]
 def test_a_transformer_of_ones_own(tmp_path: Path) -> None:
     network = OwnTransformer()
     torch.save(network.state_dict(), tmp_path / "own.pth")
-    adapter = ak.wrap(
-        network,
-        classes=["one"],
-        prepare=lambda image: torch.tensor(image).permute(2, 0, 1) / 255,
-        decode=lambda outputs, sizes: [
-            (one[:, :4], one[:, 4], one[:, 4].long()) for one in outputs
-        ],
-    )
+    adapter = ak.wrap(network, classes=["one"], prepare=prepare, decode=decode)
     parts, how = looked_at(tmp_path / "own.pth", adapter)
     assert {name: (one.kind, one.heads) for name, one in parts.items() if "layers.0" in name} == {
         "layers.0": ("layer", 0),
@@ -179,6 +182,57 @@ def test_a_transformer_of_ones_own(tmp_path: Path) -> None:
         "layers.0.1": ("feed-forward", 0),
     }
     assert {how[name] for name in parts if "layers" in name} == {"removed"}
+
+
+class Refined(nn.Module):
+    """Reads its places again and again, from zeros on, by one module, as DAB-DETR does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 8, 8)
+        self.again = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.stem(images).flatten(2).transpose(1, 2)
+        places = torch.zeros_like(x)
+        for _ in range(2):
+            places = x + self.again(places)
+        return self.head(places)
+
+
+class Pooled(nn.Module):
+    """Of a map of one place alone nothing tells what is the same everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 8, 8)
+        self.inner = nn.Sequential(nn.AdaptiveAvgPool2d(1), Shortcut())
+        self.head = nn.Conv2d(8, 5, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.inner(self.stem(images))).flatten(2).transpose(1, 2)
+
+
+class Shortcut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.short, self.last = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.short(x) + self.last(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "part", "cut"), [(Refined(), "again", "mean"), (Pooled(), "inner", "zero")]
+)
+def test_what_a_try_does_not_tell_is_not_said(
+    network: nn.Module, part: str, cut: str, tmp_path: Path
+) -> None:
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    adapter = ak.wrap(network, classes=["one"], prepare=prepare, decode=decode)
+    _, how = looked_at(tmp_path / "own.pth", adapter)
+    assert how[part] == cut
 
 
 def test_projections_beside_an_attention_are_its_own(folders: Callable[[str], Path]) -> None:
@@ -202,6 +256,7 @@ def test_projections_beside_an_attention_are_its_own(folders: Callable[[str], Pa
         ("yolos", "vit.encoder.layer.1", ["attention", "output"]),
         ("lw_detr", "model.backbone.backbone.encoder.layer.0", ["attention", "intermediate"]),
         ("lw_detr", "model.decoder.layers.1", ["self_attn", "cross_attn", "mlp"]),
+        ("pvt_v2", f"{PVT}.layers.1.blocks", ["0.attention", "0.mlp"]),
         ("rf_detr", "backbone.0.encoder.encoder.encoder.layer.0", ["attention", "mlp"]),
     ],
 )
@@ -213,7 +268,8 @@ def test_vision_transformers(
     assert [one.name.removeprefix(f"{layer}.") for one in children] == branches
     assert [one.kind for one in children] == ["attention"] * (len(branches) - 1) + ["feed-forward"]
     # With the layer that leads to its units.
-    assert len([name for name in children[-1].tensors if name.endswith("weight")]) == 2
+    layers = [name for name in children[-1].tensors if name.endswith("weight")]
+    assert len([name for name in layers if "dwconv" not in name]) == 2
     assert {one.heads for one in children[:-1]} == {4}
     assert {how[one.name] for one in (parts[layer], *children)} == {"removed"}
     assert not any(".enc_output.1" in name for name in parts)  # of groups that only training runs
