@@ -1,9 +1,9 @@
 """Whose fault it is that a model's forward pass fails.
 
 A model that a user brings, with a configuration and a way to prepare images, may be unfit to run at
-all, or on images of a size: that can be mended. A failed assertion, an error of the device, what
-the project's own code raises within the model, and any failure of a model that ran on such images
-before, are failures of programs, and stay as they are.
+all, or on images of a size: that can be mended. A failed assertion that is no check of the input,
+an error of the device, what the project's own code raises within the model, and any failure of a
+model that ran on such images before, are failures of programs, and stay as they are.
 """
 
 from collections.abc import Iterator
@@ -32,11 +32,11 @@ class ForwardPasses:
         size = tuple(images.shape[-2:])
         try:
             yield
-        except (UserError, AssertionError):
+        except UserError:
             raise
         # Any other class: a stranger's configuration ends in whatever its model runs into.
         except Exception as error:
-            if size in self._sizes or is_of_device(error) or _innermost(error).startswith(OURS):
+            if size in self._sizes or is_of_device(error) or _of_program(error):
                 raise
             raise UserError(
                 f"{self._name} does not run on images of {size[1]}x{size[0]} pixels, as "
@@ -52,9 +52,16 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 
 
-def _innermost(error: BaseException) -> str:
-    """The module in which an error was raised."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
+def _of_program(error: BaseException) -> bool:
+    """Whether it is an assertion that fails, but for those of PyTorch by which models check what
+    comes in, or the project's own code that raises it; what watches PyTorch's functions only hands
+    on what these raise."""
+    module, function, trace = "", "", error.__traceback__
+    while trace:
+        frame = trace.tb_frame
+        if frame.f_code.co_name != "__torch_function__":
+            module, function = str(frame.f_globals.get("__name__", "")), frame.f_code.co_name
         trace = trace.tb_next
-    return str(trace.tb_frame.f_globals.get("__name__", "")) if trace else ""
+    if isinstance(error, AssertionError):
+        return (module, function) != ("torch", "_assert")
+    return module.startswith(OURS)

@@ -9,6 +9,8 @@ from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.edits import Removed
 from ablate_kit.errors import UserError
 from ablate_kit.models.forward import ForwardPasses
+from ablate_kit.sweeps.execution.first_use import FirstUseTracer
+from ablate_kit.sweeps.execution.identities import Identities
 
 IMAGES = torch.zeros(1, 3, 8, 6)
 DEVICE = [
@@ -29,6 +31,19 @@ def test_a_model_that_never_ran_does_not_fit_the_images() -> None:
     )
     with pytest.raises(UserError, match=told), passes().on(IMAGES):
         raise IndexError(5)
+
+
+def test_nor_does_one_that_checks_their_size() -> None:
+    told = "does not run on images of 6x8 pixels.*: AssertionError: height .8. is not 224"
+    with pytest.raises(UserError, match=told), passes().on(IMAGES):
+        torch._assert(IMAGES.shape[2] == 224, "height (8) is not 224")
+
+
+def test_nor_does_one_whose_pass_is_watched() -> None:
+    net = nn.Conv2d(2, 3, 1)
+    told = r"does not run on images of 6x8 pixels.*to have 2 channels, but got 3 channels"
+    with pytest.raises(UserError, match=told), FirstUseTracer(Identities(net)), passes().on(IMAGES):
+        net(IMAGES)
 
 
 @pytest.mark.parametrize(
