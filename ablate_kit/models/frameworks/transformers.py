@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter, 
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter, check_classes
 from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
 from ablate_kit.models.frameworks.transformers_training import TransformersTraining
+from ablate_kit.models.frameworks.unsaved_buffers import fill_unsaved_buffers
 from ablate_kit.models.soft_nms import soft_nms_of
 from ablate_kit.plural import first_few
 from detector.data.dataset import Dataset
@@ -74,6 +76,7 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
                 ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
             )
         refuse_misfit(report, checkpoint.path)
+        fill_unsaved_buffers(module, lambda: kind(deepcopy(config)))
         arrivals, unfilled = _arrivals(kind, config, weights)
         if unfilled:
             raise UserError(

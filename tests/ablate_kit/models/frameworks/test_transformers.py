@@ -316,6 +316,37 @@ def test_a_folder_with_code_of_its_own_is_refused_until_trusted(
     assert (tmp_path / "cut/modeling_mine.py").is_file()
 
 
+MINE = """
+import torch
+from transformers import DetrForObjectDetection
+
+
+class Signs(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("signs", torch.arange(4.0) - 1.5, persistent=False)
+
+
+class Mine(DetrForObjectDetection):
+    def __init__(self, config):
+        super().__init__(config)
+        self.mine = Signs()
+"""
+
+
+def test_what_files_do_not_hold_is_as_the_model_makes_it(folders: Folders, tmp_path: Path) -> None:
+    """Where transformers loads a model without memory, and its modules do not fill it later."""
+    shutil.copytree(folders("detr"), tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    config["auto_map"] = {"AutoModelForObjectDetection": "modeling_mine.Mine"}
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    (tmp_path / "model/modeling_mine.py").write_text(MINE)
+    drawn = torch.random.get_rng_state()
+    module = adapter_of(tmp_path / "model", trust_remote_code=True).module
+    assert module.mine.signs.tolist() == [-1.5, -0.5, 0.5, 1.5]
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+
+
 @pytest.mark.parametrize("damage", ["missing", "shape", "foreign"])
 def test_weights_that_do_not_fit_are_refused(folders: Folders, tmp_path: Path, damage: str) -> None:
     import safetensors.torch
