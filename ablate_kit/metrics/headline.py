@@ -16,6 +16,7 @@ class Metric:
         axis: in figures.
         name: where there is room to say what it means.
         direction: 1 where more is better, else -1.
+        least: no value is lower; none of these is above 1.
     """
 
     key: Key
@@ -23,13 +24,16 @@ class Metric:
     axis: str
     name: str
     direction: Literal[1, -1] = 1
+    least: float = 0.0
 
 
 METRICS = (
     Metric("AP", "AP", "AP", "AP"),
     Metric("AP50", "AP50", "AP50", "AP50"),
     Metric("f1_calibrated", "F1", "F1", "F1"),
-    Metric("giou_penalized", "GIoU", "GIoU (missed: -1)", "GIoU, a missed object counts -1"),
+    Metric(
+        "giou_penalized", "GIoU", "GIoU (missed: -1)", "GIoU, a missed object counts -1", least=-1
+    ),
 )
 DRAWN = tuple(one for one in METRICS if one.key != "AP50")  # it moves with AP
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ablate_kit import text as safe
-from ablate_kit.metrics.headline import DRAWN
+from ablate_kit.metrics.headline import DRAWN, Metric
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.reports.comparison_figure import COLORS
@@ -202,7 +202,7 @@ def _lines(curves: Mapping[str, Mapping[float, Sequence[Point]]], axis: str) -> 
             low, high = [min(one) for one in values], [max(one) for one in values]
             panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
             for at, inside in points.items():
-                if len(inside) == 1 and (ends := _interval(*inside[0], metric.key)) is not None:
+                if len(inside) == 1 and (ends := _interval(*inside[0], metric)) is not None:
                     panel.vlines(at, *ends, color=style["color"], linewidth=1.5)
         panel.set_xlabel(axis)
         panel.set_title(metric.label, fontsize=10)
@@ -212,15 +212,15 @@ def _lines(curves: Mapping[str, Mapping[float, Sequence[Point]]], axis: str) -> 
     return figure
 
 
-def _interval(one: Result, changes: Changes | None, key: str) -> tuple[float, float] | None:
-    """That of a variant's change, around what it changed from."""
-    value, change = one.evaluation.overall[key], changes[key] if changes else None
+def _interval(one: Result, changes: Changes | None, of: Metric) -> tuple[float, float] | None:
+    """That of a variant's change, around what it changed from, as far as the metric goes."""
+    value, change = one.evaluation.overall[of.key], changes[of.key] if changes else None
     if value is None or change is None or change.change is None:
         return None
     if change.low is None or change.high is None:
         return None
     before = value - change.change
-    return before + change.low, before + change.high
+    return max(before + change.low, of.least), min(before + change.high, 1.0)
 
 
 def _classes(

@@ -148,6 +148,17 @@ def test_a_curve_has_an_interval_where_a_point_is_one_variant() -> None:
         if isinstance(one, LineCollection)
     ]
     assert ends == [[[0.3, 0.5]], [[0.2, 0.4]]]
+    lowest = drawn([(name, kind, v - 0.35, factors) for name, kind, v, factors in layers])
+    ap, _, giou = (
+        [
+            one.get_segments()[0][:, 1].min()
+            for one in panel.collections
+            if isinstance(one, LineCollection)
+        ]
+        for panel in lowest["layers"].axes
+    )
+    assert min(ap) == 0  # what is below is no AP
+    assert min(giou) < 0
     assert not [one for one in found["percentages"].axes[0].collections
                 if isinstance(one, LineCollection)]  # fmt: skip
 
