@@ -12,7 +12,7 @@ import ablate_kit as ak
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.sweeps.recipe_sweep import run as run_sweep
 from detector.zoo import SHAPES_TINY
-from tests.ablate_kit.conftest import Run
+from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.small_sweeps import sweep_recipe
 from tests.hybrid_file import reweighted
 
@@ -138,7 +138,9 @@ def test_what_hurts_is_taken_out_as_what_is_free(tmp_path: Path, run: Run) -> No
     assert "smaller is better than original by more than 0.01 AP" in told
 
 
-def test_joint_cuts_are_judged_as_the_run_that_chose_their_parts(tmp_path: Path, run: Run) -> None:
+def test_joint_cuts_are_judged_as_the_run_that_chose_their_parts(
+    tmp_path: Path, run: Run, ablate: Ablate
+) -> None:
     settings = {"margin": 0.5, "cluster": r"\d(\d)\.png", "max_detections": 11}
     lines = one_by_one("decoder.layers.2.self_attn")
     folder = tmp_path / "run"
@@ -151,9 +153,15 @@ def test_joint_cuts_are_judged_as_the_run_that_chose_their_parts(tmp_path: Path,
     unmodified = swept.ledger.results()[0]
     assert f"\noriginal  {unmodified.evaluation.overall['AP']:.4f}" in told
     # What says which images belong together is for the run's own; the margin is for all.
-    told = run(*words, "-o", tmp_path / "b.safetensors", "--shapes", "--limit", 14)
-    assert "14 images, " in told
-    assert "on AP at a margin of 0.5" in told
+    # Where images are given, nobody looks for the run's.
+    manifest = folder / "study.json"
+    manifest.write_text(manifest.read_text().replace('"limit": 12', '"limit": 11'))
+    done = ablate(*words, "-o", tmp_path / "b.safetensors", "--shapes", "--limit", 14)
+    assert "14 images, " in done.out
+    assert "on AP at a margin of 0.5" in done.out
+    assert "not evaluated" not in done.err
+    done = ablate(*words, "-o", tmp_path / "c.safetensors", "--dry-run")
+    assert "the joint cut is not evaluated: the annotations have changed" in done.err
 
 
 def test_joint_cuts_have_the_clusters_that_the_run_had(tmp_path: Path, run: Run) -> None:
