@@ -187,6 +187,28 @@ def test_so_many_more_images_decide_four_times_out_of_five() -> None:
     assert "gains" not in found
 
 
+@pytest.mark.parametrize("freedom", [1.3, 4.0, 9.0])
+def test_of_few_images_or_unequal_clusters_as_many_more_decide_as_students_t_asks(
+    freedom: float,
+) -> None:
+    """Of 41 clusters, of which one holds half of the images, one more does not decide anything."""
+    rng = np.random.default_rng(5)
+    images = round(freedom) + 1 if freedom > 2 else 41
+    test = PairedTest(-2.9, 1.0, freedom, rng.normal(0, 1, 301))
+    (found,) = judged([test], 1.0, images)
+    assert found.outcome == "undecided"
+    assert found.more is not None
+    times = 1 + found.more / images
+    error, left = times**-0.5, freedom * times
+    seen = -2.9 + error * rng.normal(0, 1, 400)
+    errors = error * np.sqrt(rng.chisquare(left, 400) / left)
+    decided = [
+        judged([PairedTest(float(one), float(by), left, test.resampled)], 1.0)[0].outcome == "costs"
+        for one, by in zip(seen, errors, strict=True)
+    ]
+    assert 0.72 < np.mean(decided) < 0.88
+
+
 def test_what_lies_at_the_margin_is_not_decided_by_more_images() -> None:
     (close,) = judged([one_of(-0.0101, 0.004)], 0.01)
     assert close.outcome == "undecided"
