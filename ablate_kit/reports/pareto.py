@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+# It is of estimates, of which many may be ahead by chance.
+FRONT_IN_A_FIGURE = "Pareto front, whatever the intervals"
+
 
 def front(gains: Sequence[float | None], costs: Sequence[float]) -> list[bool]:
     """Whether there is no other with at least the gain at no more cost, and one of them better.

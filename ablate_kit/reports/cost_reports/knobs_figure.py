@@ -9,6 +9,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.cost_reports.knobs_table import pareto, price_name, prices
+from ablate_kit.reports.pareto import FRONT_IN_A_FIGURE
 from ablate_kit.reports.saved_figure import new_figure, open_sides
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ def knobs_figure(results: Sequence[Result], found: Comparison, costs: Sequence[C
     if len(best) > 1:
         x, y = zip(*best, strict=True)
         panel.plot(
-            x, y, drawstyle="steps-post", color="0.75", linewidth=4, label="Pareto front", zorder=1
+            x,
+            y,
+            drawstyle="steps-post",
+            color="0.75",
+            linewidth=4,
+            label=FRONT_IN_A_FIGURE,
+            zorder=1,
         )
     knobs = list(dict.fromkeys(str(one.factors["knob"]) for one in results[1:]))
     for knob, color in zip(knobs, COLORS, strict=False):

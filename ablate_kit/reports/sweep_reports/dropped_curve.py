@@ -17,7 +17,7 @@ from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.reports.answer import RANKED_HERE, change_cells
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.comparison_table import more_would_decide
-from ablate_kit.reports.pareto import front
+from ablate_kit.reports.pareto import FRONT_IN_A_FIGURE, front
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.saved_figure import new_figure, open_sides
 from ablate_kit.reports.table import INTERVAL, Table, number, stars
@@ -151,7 +151,13 @@ def figure(found: Sequence[Dropped]) -> tuple[str, Figure]:
     if len(best) > 1:
         x, y = zip(*best, strict=True)
         panel.plot(
-            x, y, drawstyle="steps-pre", color="0.75", linewidth=4, label="Pareto front", zorder=1
+            x,
+            y,
+            drawstyle="steps-pre",
+            color="0.75",
+            linewidth=4,
+            label=FRONT_IN_A_FIGURE,
+            zorder=1,
         )
     for i, curve in enumerate(dict.fromkeys(one.curve for one in points)):
         color = COLORS[i % len(COLORS)]

@@ -99,7 +99,11 @@ def test_the_picture_is_drawn_with_and_without_intervals(
 ) -> None:
     results, found, costs = settings
     text = drawn(knobs_figure(results, found, costs))["svg"].decode()
-    for words in ("Pareto front", "depth", "AP (95 % interval of the change)"):
+    for words in (
+        "Pareto front, whatever the intervals",
+        "depth",
+        "AP (95 % interval of the change)",
+    ):
         assert f"<!-- {words} -->" in text
     from ablate_kit.metrics.uncertainty.comparison import NOTHING
 
