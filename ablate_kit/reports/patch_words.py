@@ -90,13 +90,13 @@ def account(
 def _no_way_between(
     found: Mapping[str, tuple[Result, Change]], first: Result, donor: Change
 ) -> str:
-    """That a model between the two finds nothing, though both do; empty where it does."""
+    """That a model between the two finds nothing, though both do, and not by chance; else empty."""
     ends = (first.evaluation.overall["AP"], donor.value)
     if min(ap or 0.0 for ap in ends) < NEXT_TO_NOTHING:
         return ""
     for name, (one, row) in found.items():
         within = 0 < float(one.factors.get("alpha", 0)) < 1
-        if within and (row.value or 0.0) < NEXT_TO_NOTHING:
+        if within and row.significant and (row.value or 0.0) < NEXT_TO_NOTHING:
             return f"between the two ({name}) next to nothing is left"
     return ""
 

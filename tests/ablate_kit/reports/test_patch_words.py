@@ -38,13 +38,15 @@ def test_a_share_is_told_of_what_is_known_well(by: float, said: bool) -> None:
     assert told[1] == "put in alone, significantly: neck +0.0250" + " (50% of it)" * said
 
 
-@pytest.mark.parametrize(("left", "said"), [(0.0, True), (0.4, False)])
+@pytest.mark.parametrize(
+    ("left", "p", "said"), [(0.0, 0.01, True), (0.4, 0.01, False), (0.005, 0.3, False)]
+)
 def test_of_models_with_nothing_between_them_single_modules_say_nothing(
-    left: float, said: bool
+    left: float, p: float, said: bool
 ) -> None:
     results = [result("a"), result(DONOR, alpha=1.0), result("neck", module="neck")]
     results.append(result("alpha 0.5", alpha=0.5))
-    between = dict.fromkeys(KEYS, replace(change(left - 0.5, 0.01)["AP"], value=left))
+    between = dict.fromkeys(KEYS, replace(change(left - 0.5, p)["AP"], value=left))
     told = account("a", "b", results, [change(0.02, 0.01), change(-0.5, 0.01), between], None)
     assert ("between the two (alpha 0.5) next to nothing is left: units" in told[1]) == said
     assert ("put in alone, significantly: neck -0.5000" in told[1]) == (not said)
