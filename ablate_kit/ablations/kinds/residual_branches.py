@@ -1,6 +1,6 @@
 """Branches of residual layers, skipped: the layer hands on what came in."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,8 +24,8 @@ def skips(
     Of the hybrid detector's layers the branch's layer scale becomes zero: its deformable attention
     returns its query too, which zeroing the output projection would leave. Elsewhere an attention's
     output projection becomes zero, or what ``attention`` says of one without; of a feed-forward
-    branch the layer that leads back to the stream's width. In post-norm layers the norm after the
-    sum still runs.
+    branch the layer that leads back to the stream's width; of Swin V2, where a branch ends in a
+    norm, that norm's bias, too. In post-norm layers the norm after the sum still runs.
 
     Raises ``UserError`` for a module of which it is not known that its output is added to its
     input.
@@ -61,7 +61,7 @@ def _silenced(
     own = {name: tensors[name] for name in tensors if name.startswith(f"{module}.")}
     found = [one for one in known if f"{one.prefix}.".startswith(f"{module}.")]
     if len(found) == 1 and all(name.startswith(f"{found[0].prefix}.") for name in own):
-        return _without_attention(found[0])
+        return (*_without_attention(found[0]), *_last_norm(module, tensors, first=True))
     last = None if found else _leading_back(module, own, tensors, anatomy)
     if last is None:
         raise UserError(
@@ -69,7 +69,22 @@ def _silenced(
             "layers leads back to the stream"
         )
     bias = f"{last.removesuffix('weight')}bias"
-    return (Edit(last), *([Edit(bias)] if bias in tensors else []))
+    norm = _last_norm(module, tensors, first=False)
+    return (Edit(last), *([Edit(bias)] if bias in tensors else []), *norm)
+
+
+def _last_norm(module: str, tensors: Mapping[str, TensorLike], *, first: bool) -> Iterator[Edit]:
+    """The bias of the norm that ends a branch in layers whose attention has a scale for each head's
+    cosines, as Swin V2 is told from Swin: nothing comes out of a norm of nothing but its bias."""
+    levels = module.split(".")
+    for layer in (".".join(levels[:end]) for end in range(len(levels) - 1, 0, -1)):
+        scales = [name for name in tensors if name.startswith(f"{layer}.")]
+        scales = [name for name in scales if name.endswith(".logit_scale")]
+        if any(len(tensors[name].shape) == 3 for name in scales):
+            norms = ("layernorm_before", "norm1") if first else ("layernorm_after", "norm2")
+            names = (f"{layer}.{one}.bias" for one in norms)
+            yield from (Edit(name) for name in names if name in tensors)
+            return
 
 
 def _scale(module: str, part: str, scales: list[str], anatomy: Anatomy) -> str:

@@ -167,6 +167,39 @@ def test_branches_of_hugging_face_detectors(live: Callable[[str], Any], kind: st
     assert one.difference(one.run(), full) == 0
 
 
+@pytest.mark.parametrize("output", ["output", "output.dense"])
+def test_branches_that_end_in_a_norm(output: str) -> None:
+    """Without its branches a layer of Swin V2 hands on what comes in."""
+    swinv2 = pytest.importorskip("transformers.models.swinv2.modeling_swinv2")
+    config = swinv2.Swinv2Config(image_size=32, embed_dim=8, depths=[1], num_heads=[2])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = swinv2.Swinv2Model(config, add_pooling_layer=False).eval()
+        with torch.no_grad():
+            for one in module.parameters():
+                one.add_(torch.rand_like(one) + 0.1)
+        images = torch.randn(1, 3, 32, 32)
+    name, layer = next(
+        (name, one) for name, one in module.named_modules() if name.endswith("blocks.0")
+    )
+    own = {f"layer.0.{key}": one for key, one in layer.state_dict().items()}
+    live = {f"layer.0.{key}": (f"{name}.{key}",) for key in layer.state_dict()}
+    passed: list[tuple[Tensor, Tensor]] = []
+
+    def look(_: nn.Module, args: Any, output: Any) -> None:
+        passed.append((args[0], output[0] if isinstance(output, tuple) else output))
+
+    attention, feed_forward = skips(["layer.0.attention", f"layer.0.{output}"], own)
+    with layer.register_forward_hook(look), torch.no_grad():
+        with applied(module, attention, live):
+            module(images)
+            with applied(module, feed_forward, live):
+                module(images)
+        with applied(module, feed_forward, live):
+            module(images)
+    assert [torch.equal(*one) for one in passed] == [False, True, False]
+
+
 def test_branches_of_a_real_deimv2(shared: Path) -> None:
     with open_checkpoint(shared / "models" / "deimv2_atto") as checkpoint:
         patterns = ["model.decoder.layers.*.mlp", "model.decoder.layers.*.encoder_attn"]
