@@ -73,7 +73,9 @@ def edited(
     targets = [
         (tensor, edit)
         for edit in ablation.edits
-        for tensor in _distinct(tensors, to_model_keys(edit.tensor, tensors, live_names))
+        for tensor in _distinct(
+            tensors, to_model_keys(edit.tensor, tensors, live_names, whole=edit.alike)
+        )
     ]
     undo: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:

@@ -171,6 +171,11 @@ class Edit:
         """Whether the elements' old values play no part."""
         return self.factor == 0 and self.noise is None
 
+    @property
+    def alike(self) -> bool:
+        """Whether the same is done to each element of the tensor."""
+        return isinstance(self.region, Whole) and self.noise is None and self.values is None
+
     def to_dict(self) -> dict[str, Any]:
         """Only what is not so by default, so that a digest does not change with new kinds of
         edits."""

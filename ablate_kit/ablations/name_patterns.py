@@ -8,7 +8,7 @@ from functools import cached_property
 from ablate_kit.checkpoints.unsupported_tensors import UNSUPPORTED
 from ablate_kit.checkpoints.weight_sets import without_wrappers
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.plural import counted
+from ablate_kit.plural import counted, first_few
 
 LAYER = "{layer}"
 MOST_NUMBERS = 100_001  # that a range stands for
@@ -210,11 +210,46 @@ def _levels(names: Collection[str], above: list[str]) -> list[str]:
     )
 
 
+class InModel(dict[str, tuple[str, ...]]):
+    """For each tensor of a checkpoint its names in the running model.
+
+    Attributes:
+        parts: of a tensor that the model holds in several, or turned, their names: there it can be
+            cut only as a whole.
+    """
+
+    def __init__(
+        self, names: Mapping[str, tuple[str, ...]], parts: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        super().__init__(names)
+        self.parts = parts
+
+
+def parts_in_model(live_names: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    return live_names.parts if isinstance(live_names, InModel) else {}
+
+
 def to_model_keys(
-    tensor: str, tensors: Iterable[str], live_names: Mapping[str, Sequence[str]] | None
+    tensor: str,
+    tensors: Iterable[str],
+    live_names: Mapping[str, Sequence[str]] | None,
+    *,
+    whole: bool = False,
 ) -> Sequence[str]:
-    """The live names of a checkpoint's tensor; by default its own, one of ``tensors``."""
+    """The live names of a checkpoint's tensor; by default its own, one of ``tensors``.
+
+    ``whole``: what is done to it is done to all of its elements alike.
+    """
     known = {name: (name,) for name in tensors} if live_names is None else live_names
-    if not known.get(tensor):
-        raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')
-    return known[tensor]
+    if found := known.get(tensor):
+        return found
+    if parts := parts_in_model(known).get(tensor):
+        if whole:
+            return parts
+        raise UserError(
+            f"the running model holds {tensor} as {first_few(parts, 3)}, where only the whole of "
+            "it can be cut; a changed copy can be without any part of it"
+        )
+    if tensor in known:
+        raise UserError(f"the running model has no {tensor}; only a changed copy can be without it")
+    raise UserError(f'the model has no tensor "{tensor}"{did_you_mean(tensor, known)}')

@@ -14,6 +14,7 @@ from typing import Literal
 from ablate_kit.ablations.attention import Attention
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.residual_branches import skips
+from ablate_kit.ablations.name_patterns import parts_in_model
 from ablate_kit.anatomy.feed_forwards import feed_forwards
 from ablate_kit.anatomy.layouts import is_beside
 from ablate_kit.checkpoints.told import tell
@@ -87,7 +88,8 @@ def first_uses(adapter: Adapter, replay: Replay, trace: Trace) -> dict[str, floa
     """When each tensor of the checkpoint is first used in a pass; ``NEVER``: it is not."""
     state = adapter.module.state_dict(keep_vars=True)
     found = {}
-    for name, live in adapter.live_names().items():
+    names = adapter.live_names()
+    for name, live in {**names, **parts_in_model(names)}.items():
         tensors = [replay.identities.tensor(one, state[one]) for one in live if one in state]
         found[name] = min((trace.first_use.get(one, NEVER) for one in tensors), default=NEVER)
     return found

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ablate_kit.ablations.name_patterns import InModel
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.located import located
 from ablate_kit.errors import UserError
@@ -185,17 +186,23 @@ def _arrivals(
 
 def _live_names(
     module: Any, arrivals: Mapping[str, Sequence[str]], weights: Mapping[str, torch.Tensor]
-) -> dict[str, tuple[str, ...]]:
+) -> InModel:
     """``arrivals`` where the tensor of the model is that of the file, element for element.
 
-    A loader might transpose or split a tensor; an edit of the file would then mean another edit
-    of the model, so such a tensor has no live name.
+    A loader might transpose or split a tensor; an edit of some of its elements would then mean
+    another edit of the model.
     """
     live = module.state_dict()
-    return {
+    names = {
         name: tuple(there for there in names if torch.equal(live[there], weights[name].float()))
         for name, names in arrivals.items()
     }
+    parts = {name: tuple(arrivals[name]) for name, found in names.items() if not found}
+    for name, found in list(parts.items()):
+        sizes = {live[there].data_ptr(): live[there].numel() for there in found}
+        if sum(sizes.values()) != weights[name].numel():
+            del parts[name]
+    return InModel(names, parts)
 
 
 def _files(place: str) -> list[Path]:

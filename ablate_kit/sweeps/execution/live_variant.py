@@ -34,7 +34,7 @@ def delta_of(
         add(identities.tensor(name, state[name]), (name, variant.tensors[name].digest))
     if variant.ablation:
         for edit in variant.ablation.edits:
-            for there in to_model_keys(edit.tensor, state, live_names):
+            for there in to_model_keys(edit.tensor, state, live_names, whole=edit.alike):
                 add(identities.tensor(there, state[there]), (there, edit))
         for one in variant.ablation.live:
             for there in to_model_keys(one.tensor, state, live_names):

@@ -48,7 +48,7 @@ def silences(
     weights: list[Silence] = []
     biases: dict[str, tuple[Ranges, tuple[float, ...]]] = {}
     for edit in variant.ablation.edits:
-        names = to_model_keys(edit.tensor, state, live_names)
+        names = to_model_keys(edit.tensor, state, live_names, whole=edit.alike)
         if len(names) != 1 or not isinstance(edit.region, Blocks) or not edit.constant:
             return None
         owner, _, leaf = names[0].rpartition(".")

@@ -135,7 +135,9 @@ def _changes(
     draws = Draws()
     for row, one in enumerate(ablations):
         names = [
-            there for edit in one.edits for there in to_model_keys(edit.tensor, state, live_names)
+            there
+            for edit in one.edits
+            for there in to_model_keys(edit.tensor, state, live_names, whole=edit.alike)
         ]
         own = {id(state[name]): name for name in reversed(names)}  # one that is shared, once
         before = {name: state[name].detach().clone() for name in own.values()}

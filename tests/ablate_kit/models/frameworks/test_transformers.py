@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import Attention, attentions
-from ablate_kit.ablations.edits import Edit
+from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.ablations.kinds.heads import heads_chosen
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.means import Channels, HeadsMean
@@ -25,7 +26,9 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.detect import detect, detect_all
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.open import open_adapter
+from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
+from ablate_kit.sweeps.variant import Variant
 from detector.data.shapes import Shapes
 from tests.ablate_kit.small_sweeps import adapter_of
 
@@ -314,6 +317,42 @@ def test_a_folder_with_code_of_its_own_is_refused_until_trusted(
             {tmp_path / "cut": Ablation("x", "component", (Edit(next(iter(checkpoint.tensors))),))},
         )
     assert (tmp_path / "cut/modeling_mine.py").is_file()
+
+
+def test_what_the_model_splits_is_cut_there_as_a_whole(folders: Folders) -> None:
+    """As RF-DETR's packed projections, which a cut of the whole decoder is without, too."""
+    adapter = adapter_of(folders("rf_detr"))
+    packed = [f"transformer.decoder.layers.0.self_attn.in_proj_{one}" for one in ("weight", "bias")]
+    before = logits(adapter)
+
+    def silent(module: nn.Module, args: object, output: Tensor) -> Tensor:
+        return torch.zeros_like(output)
+
+    with ExitStack() as stack:
+        for one in "qkv":
+            projection = adapter.module.model.decoder.layers[0].self_attn.get_submodule(
+                f"{one}_proj"
+            )
+            stack.enter_context(projection.register_forward_hook(silent))
+        expected = logits(adapter)
+    cut = component(packed, "x")
+    with applied(adapter.module, cut, adapter.live_names()):
+        assert torch.equal(logits(adapter), expected)
+    assert torch.equal(logits(adapter), before)
+    assert not torch.equal(expected, before)
+
+    found = []
+    for replay in (True, False):
+        with VariantExecutor(adapter, replay=replay) as passes:
+            prepared = [adapter.prepare(image(0, 128, 128))]
+            found.append(passes.run(prepared, [Variant.of(cut)])[1][0])
+            assert passes.full is not replay
+    np.testing.assert_array_equal(found[0].scores, found[1].scores)
+
+    rows = Ablation("x", "x", (Edit(packed[0], Blocks(0, ((0, 8),))),))
+    told = rf"the running model holds {packed[0]} as .*q_proj.*, where only the whole of it can be"
+    with pytest.raises(UserError, match=told), applied(adapter.module, rows, adapter.live_names()):
+        pass
 
 
 MINE = """
