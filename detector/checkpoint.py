@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,21 +68,22 @@ def load_checkpoint(path: Path, device: torch.device, what: str) -> dict[str, An
     """What ``save_checkpoint`` wrote, as data; ``what`` says of which kind of run it should be."""
     if not path.exists():
         raise UserError(f"nothing to resume: {path} does not exist")
+    none = UserError(f"{path} is not the checkpoint of a {what} run")
     try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
         with zipfile.ZipFile(path) as records:
-            damaged = records.testzip()  # torch does not look at checksums
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ):
-        raise UserError(f"{path} is not the checkpoint of a {what} run") from None
-    if damaged is not None:
-        raise UserError(f"{path} is damaged: {damaged} in it does not have its checksum")
+            damaged = records.testzip()  # first, since torch does not look at checksums
+        if damaged is not None:
+            raise UserError(f"{path} is damaged: {damaged} in it does not have its checksum")
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except _BROKEN:
+        raise none from None
     if not isinstance(checkpoint, dict):
-        raise UserError(f"{path} is not the checkpoint of a {what} run")
+        raise none
     return checkpoint
+
+
+# What zipfile and torch meet in files that others wrote, or nobody.
+_BROKEN = (
+    AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError,
+    ValueError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip

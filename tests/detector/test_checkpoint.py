@@ -1,5 +1,7 @@
 """The detector's files are what the safetensors library would write, in a fixed order."""
 
+import contextlib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,21 @@ def test_a_run_does_not_resume_from_other_bytes_than_it_wrote(tmp_path: Path) ->
     path.write_bytes(b"none")
     with pytest.raises(UserError, match="is not the checkpoint of a training run"):
         load_checkpoint(path, device, "training")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_run_does_not_resume_from_what_others_wrote(tmp_path: Path) -> None:
+    """Torch raises whatever it meets in a pickle that is none of its own, sound as the zip is."""
+    path, device = tmp_path / "latest.pth", torch.device("cpu")
+    save_checkpoint(path, {"weight": torch.arange(7.0), "epoch": 3})
+    with zipfile.ZipFile(path) as records:
+        whole = {name: records.read(name) for name in records.namelist()}
+    pickled = next(name for name in whole if name.endswith("data.pkl"))
+    data = whole[pickled]
+    for at in range(2, len(data)):
+        for other in (data[at + 1 :], b"K" + data[at + 1 :], b")R" + data[at + 1 :]):
+            with zipfile.ZipFile(path, "w") as records:
+                for name, one in (whole | {pickled: data[:at] + other}).items():
+                    records.writestr(name, one)
+            with contextlib.suppress(UserError):
+                load_checkpoint(path, device, "training")
