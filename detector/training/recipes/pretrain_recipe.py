@@ -20,6 +20,7 @@ from detector.training.recipes.recipe_file import (
     Rate,
     Section,
     Share,
+    placed,
     read_recipe,
     refuse_unknown,
     validated,
@@ -200,7 +201,7 @@ class PretrainRecipe(Section):
         self.config([""])
 
     def multipliers(self) -> dict[str, float]:
-        refuse_unknown("training.multipliers", self.training.multipliers, list(MULTIPLIERS))
+        refuse_unknown(("training", "multipliers"), self.training.multipliers, list(MULTIPLIERS))
         return MULTIPLIERS | self.training.multipliers
 
     def resolved(self) -> dict[str, Any]:
@@ -223,6 +224,8 @@ def current(schedule: Sequence[Entry], epoch: int, epochs: int) -> Entry | None:
 def load_pretrain_recipe(path: Path, overrides: Sequence[str] = ()) -> PretrainRecipe:
     """The recipe in a YAML file, changed by ``key.key=value`` overrides (values are YAML)."""
     keys = "model, classifier, data, augmentation, training"
-    recipe = validated(PretrainRecipe, read_recipe(path, overrides, keys))
-    recipe.multipliers()
+    given = read_recipe(path, overrides, keys)
+    recipe = validated(PretrainRecipe, given)
+    with placed(given):
+        recipe.multipliers()
     return recipe

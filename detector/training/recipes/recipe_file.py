@@ -1,7 +1,8 @@
 """What all recipes share: reading the YAML file, overriding it, and naming what is wrong in it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args
@@ -16,7 +17,8 @@ from detector.yaml_values import Path as Place
 
 __all__ = [
     "Count", "Given", "Natural", "Nonnegative", "Override", "Positive", "Probability", "Rate",
-    "Section", "Share", "given_recipe", "read_recipe", "refuse_unknown", "validated",
+    "Section", "Share", "WrongValueError", "given_recipe", "placed", "read_recipe",
+    "refuse_unknown", "validated",
 ]  # fmt: skip
 
 Positive = Annotated[float, Field(gt=0)]
@@ -106,12 +108,29 @@ def validated(kind: type[Recipe], given: Given) -> Recipe:
         raise UserError(f"{given.where(path)}: {problem}") from None
 
 
-def refuse_unknown(place: str, given: Mapping[str, object], known: Sequence[str]) -> None:
+class WrongValueError(UserError):
+    """What is wrong with the value at ``path``, which its section's types let through."""
+
+    def __init__(self, path: Place, problem: str) -> None:
+        super().__init__(problem)
+        self.path = path
+
+
+@contextmanager
+def placed(given: Given) -> Iterator[None]:
+    """Says of a wrong value where it stands."""
+    try:
+        yield
+    except WrongValueError as error:
+        raise UserError(f"{given.where(error.path)}: {error}") from None
+
+
+def refuse_unknown(section: Place, given: Mapping[str, object], known: Sequence[str]) -> None:
     for name in given:
         if name not in known:
-            raise UserError(
-                f'unknown key "{place}.{name[:SHOWN]}"{did_you_mean(name[:SHOWN], known)}'
-            )
+            shown, place = name[:SHOWN], ".".join(map(str, section))
+            problem = f'unknown key "{place}.{shown}"{did_you_mean(shown, known)}'
+            raise WrongValueError((*section, name), problem)
 
 
 def _text(path: Path) -> str:

@@ -19,6 +19,8 @@ from detector.training.recipes.recipe_file import (
     Override,
     Probability,
     Section,
+    WrongValueError,
+    placed,
     read_recipe,
     refuse_unknown,
     validated,
@@ -61,9 +63,10 @@ class Training(LoopOptions):
         if not given:
             return ()
         if len(given) != 2 or not 0 < given[0] < given[1] or any(size % step for size in given):
-            raise UserError(
+            raise WrongValueError(
+                ("training", "multi_scale"),
                 f"training.multi_scale is {given}; expected the smallest and the largest input "
-                f"size, multiples of {step}, such as [320, 640]"
+                f"size, multiples of {step}, such as [320, 640]",
             )
         return tuple(range(given[0], given[1] + 1, step))
 
@@ -126,20 +129,19 @@ class TrainRecipe(Section):
 
     def loss_settings(self) -> LossSettings:
         names = list(LossSettings.__dataclass_fields__)
-        refuse_unknown("training.losses", self.training.losses, names)
+        refuse_unknown(("training", "losses"), self.training.losses, names)
         for name, kind in get_type_hints(LossSettings).items():
             value, options = self.training.losses.get(name), get_args(kind)
             if value is None:
                 continue
+            told = f"training.losses.{name} is {value!r}; expected"
             if options and value not in options:
                 expected = " or ".join(options)
-                raise UserError(f"training.losses.{name} is {value!r}; expected {expected}")
+                raise WrongValueError(("training", "losses", name), f"{told} {expected}")
             most = 1.0 if name in SHARES else sys.float_info.max
             if not options and not (isinstance(value, float) and 0 <= value <= most):
-                upper = "to 1" if name in SHARES else "on"
-                raise UserError(
-                    f"training.losses.{name} is {value!r}; expected a number from 0 {upper}"
-                )
+                expected = f"a number from 0 {'to 1' if name in SHARES else 'on'}"
+                raise WrongValueError(("training", "losses", name), f"{told} {expected}")
         return LossSettings(**self.training.losses)  # type: ignore[arg-type]
 
     def resolved(self) -> dict[str, Any]:
@@ -147,7 +149,7 @@ class TrainRecipe(Section):
         return self.model_dump(mode="json")
 
     def multipliers(self) -> dict[str, float]:
-        refuse_unknown("training.multipliers", self.training.multipliers, list(MULTIPLIERS))
+        refuse_unknown(("training", "multipliers"), self.training.multipliers, list(MULTIPLIERS))
         return MULTIPLIERS | self.training.multipliers
 
 
@@ -162,7 +164,8 @@ def parse_recipe(values: dict[str, Any], where: str) -> TrainRecipe:
 
 def _checked(given: Given) -> TrainRecipe:
     recipe = validated(TrainRecipe, given)
-    recipe.loss_settings()
-    recipe.multipliers()
-    recipe.training.sizes()
+    with placed(given):
+        recipe.loss_settings()
+        recipe.multipliers()
+        recipe.training.sizes()
     return recipe

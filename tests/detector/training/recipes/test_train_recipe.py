@@ -89,7 +89,19 @@ def test_mistakes_are_named(recipe: Path, override: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         load_recipe(recipe, ["training.lr=0.1", override])
     assert message in str(error.value)
+    assert '--set "' in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["losses: {giou: -1}", "losses: {gio: 1}", "multi_scale: [64, 32]", "multipliers: {neck_: 1}"],
+)
+def test_a_mistake_is_told_with_its_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: {{preset: tiny}}\ndata: {{kind: shapes}}\ntraining:\n  {line}\n")
+    with pytest.raises(UserError, match=rf"^{path}:4:\d+: "):
+        load_recipe(path)
 
 
 @pytest.mark.parametrize(
