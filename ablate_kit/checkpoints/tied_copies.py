@@ -49,7 +49,7 @@ def _beginning(checkpoint: Checkpoint, info: TensorInfo, read: dict[Path, _Read]
 def _equal(checkpoint: Checkpoint, group: Sequence[str]) -> Iterator[Sequence[str]]:
     """The keys of tensors that begin alike, by what the whole of them is."""
     infos = [checkpoint.tensors[key] for key in group]
-    if len({info.storage for info in infos}) == 1:
+    if len({(info.storage, info.offset) for info in infos}) == 1:
         return  # tied: the same bytes, not a copy
     by_digest: dict[str, list[str]] = {}
     for key, info in zip(group, infos, strict=True):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
     from ablate_kit.ablations.kinds.kind import Kind
     from ablate_kit.checkpoints import Checkpoint
+    from ablate_kit.checkpoints.tensors import TensorInfo
 
 SourceArgument = Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")]
 Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the variants.")]
@@ -101,6 +102,10 @@ def _say_shared(checkpoint: "Checkpoint", targets: "dict[Path, Ablation]") -> No
                 say(f"{name} shares its bytes with {', '.join(others)}: changed together")
 
 
+def _place(info: "TensorInfo") -> tuple[object, int]:
+    return info.storage, info.offset
+
+
 def warn_of_twins(checkpoint: "Checkpoint", targets: "Mapping[Path, Ablation]") -> None:
     """Names the equal copies of what is cut that stay as they are."""
     from ablate_kit.checkpoints.tied_copies import tied_copies
@@ -110,12 +115,12 @@ def warn_of_twins(checkpoint: "Checkpoint", targets: "Mapping[Path, Ablation]") 
     left: dict[str, list[str]] = {}
     for one in targets.values():
         names = dict.fromkeys(edit.tensor for edit in one.edits if edit.tensor in known)
-        changed = {tensors[edit.tensor].storage for edit in one.edits}
+        changed = {_place(tensors[edit.tensor]) for edit in one.edits}
         spared: dict[int, list[str]] = {}  # by the list of equal ones
         for name in names:
             equal = known[name]
             if id(equal) not in spared:
-                spared[id(equal)] = [key for key in equal if tensors[key].storage not in changed]
+                spared[id(equal)] = [key for key in equal if _place(tensors[key]) not in changed]
             if spared[id(equal)]:
                 left.setdefault(name, spared[id(equal)])
     notes = [

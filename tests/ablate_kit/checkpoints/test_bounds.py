@@ -106,3 +106,14 @@ def test_twins_are_found_in_one_look(tmp_path: Path) -> None:
     assert {name: sorted(equal) for name, equal in found.items()} == {
         "a": ["a", "b", "c"], "c": ["a", "b", "c"],
     }  # fmt: skip
+
+
+def test_twins_in_one_storage_are_no_ties(tmp_path: Path) -> None:
+    """As where a program keeps all weights in one flat tensor."""
+    flat = torch.arange(3.0).repeat(2)
+    torch.save({"a": flat[:3], "tied": flat[:3], "b": flat[3:]}, tmp_path / "a.pth")
+    torch.save({"a": flat[:3], "tied": flat[:3]}, tmp_path / "tied.pth")
+    with open_checkpoint(tmp_path / "a.pth") as checkpoint:
+        assert tied_copies(checkpoint, ["a"]) == {"a": ["a", "tied", "b"]}
+    with open_checkpoint(tmp_path / "tied.pth") as checkpoint:
+        assert tied_copies(checkpoint, ["a"]) == {}
