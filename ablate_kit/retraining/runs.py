@@ -34,6 +34,7 @@ from ablate_kit.retraining.retrain_recipe import Run
 from ablate_kit.retraining.run_data import RunData
 from detector.disk.atomic import new_text
 from detector.disk.lines import append_line, read_rows
+from detector.disk.sealed import sealed
 from detector.network.model import HybridDetector
 from detector.training.detection_task import detection_trainer
 from detector.training.task import Progress
@@ -58,7 +59,7 @@ class RunResult:
 
     def line(self) -> str:
         values = {**self.__dict__, "evaluation": self.evaluation.to_dict()}
-        return safe.to_json(values)
+        return safe.to_json(sealed(values))
 
     @staticmethod
     def of(row: Any) -> "RunResult":

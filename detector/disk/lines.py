@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from detector.disk.atomic import CannotWriteError
 from detector.disk.bounded import read_bounded
+from detector.disk.sealed import ChangedError, unsealed
 from detector.errors import UserError
 
 KEY_DIGITS = 24
@@ -31,12 +32,16 @@ def key_of(*parts: str) -> str:
 def read_rows(path: Path, row: Callable[[Any], Row], what: str) -> list[Row]:
     """What ``row`` makes of the JSON of each complete line; none where there is no file.
 
-    Raises ``UserError`` for a line that is none of ``what``.
+    Raises ``UserError`` for a line that is none of ``what``, or was changed since.
     """
     found = []
     for number, line in enumerate(whole_lines(path), start=1):
         try:
-            found.append(row(json.loads(line)))
+            found.append(row(unsealed(json.loads(line))))
+        except ChangedError as error:
+            raise UserError(
+                f"{path}:{number}: {error}; without the line it is done again"
+            ) from None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, UserError):
             raise UserError(f"{path}:{number} is not a line of {what}") from None
     return found

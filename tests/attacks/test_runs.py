@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.retraining.runs import RunResult
-from ablate_kit.studies.noted import noted
+from ablate_kit.studies.noted import Noted, noted
 from ablate_kit.sweeps.about import about
 from ablate_kit.sweeps.compared_run import compared_run
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_folder.screened import screened
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from detector.disk.sealed import unsealed
 from tests.ablate_kit.made_up import truth_of
 from tests.json_changes import changed, places
 
@@ -68,12 +70,17 @@ def read(folder: Path) -> None:
             read_part(Ledger.existing(folder))
 
 
+def without_digest(text: str) -> Any:
+    """As earlier versions wrote it."""
+    return unsealed(json.loads(text))
+
+
 @pytest.mark.parametrize("name", ["inputs.json", "study.json", "notes.json", "ledger.jsonl"])
 def test_values_of_another_kind(ledger: Ledger, name: str) -> None:
     path = ledger.folder / name
     whole = path.read_text()
     first, *rest = whole.splitlines() if name.endswith("l") else (whole,)
-    value = json.loads(first)
+    value = without_digest(first)
     count = 0
     for place in places(value):
         for strange in STRANGE:
@@ -120,7 +127,7 @@ def test_no_pipe_in_a_run_is_waited_for(ledger: Ledger) -> None:
 def test_a_key_is_no_path(ledger: Ledger) -> None:
     """It names the file of a variant's detections."""
     path = ledger.folder / "study.json"
-    study = json.loads(path.read_text())
+    study = without_digest(path.read_text())
     for key in ("../../secret", "/etc/passwd", "a" * 24 + "\n", "A" * 24):
         study["variants"][0]["key"] = key
         path.write_text(json.dumps(study))
@@ -140,7 +147,7 @@ def test_detections_of_other_images_are_refused(ledger: Ledger) -> None:
 def test_objects_that_were_edited_are_refused(ledger: Ledger) -> None:
     statistics = ledger.manifest().statistics
     compared_run(ledger, ledger.results(), statistics)
-    values = json.loads((ledger.folder / "truth.json").read_text())
+    values = without_digest((ledger.folder / "truth.json").read_text())
     values["annotations"][0]["bbox"][0] = 1
     (ledger.folder / "truth.json").write_text(json.dumps(values))
     edited = Ledger.existing(ledger.folder)
@@ -148,6 +155,71 @@ def test_objects_that_were_edited_are_refused(ledger: Ledger) -> None:
         compared_run(edited, edited.results(), statistics)
     with pytest.raises(UserError, match=r"truth.json has other objects than the annotations"):
         edited.begin(annotated())
+
+
+def test_no_value_becomes_another_unseen(ledger: Ledger) -> None:
+    """Any value of a run may change on a disk; what is read is what was written, or an error."""
+    made = table_of(ledger.folder)
+    for name in ("study.json", "truth.json", "ledger.jsonl"):
+        path = ledger.folder / name
+        whole = path.read_text()
+        first, *rest = whole.splitlines() if name.endswith("l") else (whole,)
+        for place in places(json.loads(first)):
+            before = value_at(json.loads(first), place)
+            if isinstance(before, dict | list):
+                continue
+            other = before + 1 if isinstance(before, int | float) else f"{before}x"
+            line = json.dumps(changed(json.loads(first), place, other))
+            path.write_text("\n".join([line, *rest]) + "\n")
+            with pytest.raises(UserError, match=f"{name}.*: it was changed after it was written"):
+                table_of(ledger.folder)
+        path.write_text(whole)
+    one, two = sorted((ledger.folder / "detections").iterdir())
+    for path in (one, two):
+        whole_bytes = path.read_bytes()
+        for at in range(0, len(whole_bytes), 5):
+            damaged = bytearray(whole_bytes)
+            damaged[at] ^= 1
+            path.write_bytes(damaged)
+            with contextlib.suppress(UserError):
+                assert table_of(ledger.folder) == made
+        path.write_bytes(whole_bytes)
+    first_bytes, second_bytes = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second_bytes)
+    two.write_bytes(first_bytes)
+    with pytest.raises(UserError, match="it holds detections of another variant"):
+        table_of(ledger.folder)
+    one.write_bytes(first_bytes)
+    two.write_bytes(second_bytes)
+    assert table_of(ledger.folder) == made
+
+
+def test_a_plan_that_was_changed_is_refused(tmp_path: Path) -> None:
+    plan = Noted(budget="9s", images=1, total=1, margin=0.01, parts=[], rounds=[["a", "b"], ["c"]])
+    plan.keep(tmp_path)
+    assert noted(tmp_path) == plan
+    (path,) = tmp_path.iterdir()
+    whole = path.read_text()
+    path.write_text(whole.replace('"c"', '"d"'))
+    with pytest.raises(UserError, match=r"plan\.json: it was changed after it was written"):
+        noted(tmp_path)
+    path.write_text(json.dumps(without_digest(whole)))
+    assert noted(tmp_path) == plan
+
+
+def table_of(folder: Path) -> str:
+    """All that a report is made from."""
+    ledger = Ledger.existing(folder)
+    results = ledger.results()
+    compared_run(ledger, results, ledger.manifest().statistics)
+    told = [(one.name, one.kind, one.factors, one.evaluation.to_dict()) for one in results]
+    return repr([*told, *(vars(one.detections) for one in results), ledger.truth()])
+
+
+def value_at(value: Any, place: Sequence[Any]) -> Any:
+    for step in place:
+        value = value[step]
+    return value
 
 
 def test_lines_of_a_retraining_study() -> None:

@@ -10,14 +10,18 @@ from ablate_kit.errors import UserError
 from ablate_kit.text import first_line, to_json
 from detector.disk.atomic import new_text
 from detector.disk.bounded import read_bounded
+from detector.disk.sealed import ChangedError, sealed, unsealed
 
 Checked = TypeVar("Checked")
 Value = TypeVar("Value", bound=BaseModel)
 
 
 def read_json(path: Path) -> Any:
+    """Without the digest of it, if it has one."""
     try:
-        return json.loads(read_bounded(path).decode("utf-8"))
+        return unsealed(json.loads(read_bounded(path).decode("utf-8")))
+    except ChangedError as error:
+        raise UserError(f"{path}: {error}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not readable as JSON: {first_line(error)}") from None
 
@@ -33,7 +37,7 @@ def checked(adapter: TypeAdapter[Checked], value: Any, where: str) -> Checked:
 
 
 def keep_value(path: Path, value: BaseModel) -> None:
-    new_text(path, f"{to_json(value.model_dump(), 1)}\n", overwrite=True)
+    new_text(path, f"{to_json(sealed(value.model_dump()), 1)}\n", overwrite=True)
 
 
 def kept_value(path: Path, kind: type[Value], lacks: str) -> Value | None:
@@ -44,6 +48,9 @@ def kept_value(path: Path, kind: type[Value], lacks: str) -> Value | None:
     if not path.exists():
         return None
     try:
-        return kind.model_validate_json(read_bounded(path), strict=True)
-    except (OSError, ValueError):
+        told = unsealed(json.loads(read_bounded(path)))
+        return kind.model_validate_json(json.dumps(told), strict=True)
+    except ChangedError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (OSError, ValueError, RecursionError):
         raise UserError(f"{path} does not {lacks}") from None

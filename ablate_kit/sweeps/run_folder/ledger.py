@@ -15,7 +15,8 @@ A run's folder:
 
 Everything is written under a temporary name first, so that a process killed at any moment leaves
 at most one batch to be done again, and the same bytes in the end. Reading a run writes nothing: it
-may be one that another process is working on. Who writes holds the folder's lock.
+may be one that another process is working on. Who writes holds the folder's lock. What numbers come
+of carries a digest of itself (``detector/disk/sealed.py``); the inputs are part of every key.
 """
 
 import json
@@ -28,7 +29,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import safetensors.numpy
 from pydantic import Field, TypeAdapter
 
 from ablate_kit import text as safe
@@ -38,7 +38,6 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import BASELINE, Result
-from ablate_kit.metrics.stored import pack
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.image_detections import ImageDetections
@@ -46,12 +45,18 @@ from ablate_kit.sweeps.execution.disagreement import TOLERANCE, disagreement
 from ablate_kit.sweeps.run_folder.checked_json import checked, read_json
 from ablate_kit.sweeps.run_folder.manifest import Key, Manifest, NamedVariant
 from ablate_kit.sweeps.run_folder.run_inputs import as_noted, check_run, inputs_in, refuse_changed
-from ablate_kit.sweeps.run_folder.stored_detections import UnfinishedBatches, read_detections, write
+from ablate_kit.sweeps.run_folder.stored_detections import (
+    UnfinishedBatches,
+    read_detections,
+    write,
+    write_detections,
+)
 from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking, lacking
 from ablate_kit.sweeps.variant import UNMODIFIED, Variant
 from detector.disk import lock
 from detector.disk.atomic import is_temporary, remove_temporaries
 from detector.disk.lines import append_line, key_of, read_rows
+from detector.disk.sealed import sealed
 
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
 _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
@@ -178,13 +183,13 @@ class Ledger:
         key = self.key(variant.digest)
         path = self.folder / "detections" / f"{key}.safetensors"
         path.parent.mkdir(exist_ok=True)
-        write(path, safetensors.numpy.save(pack([found])))
+        write_detections(path, {key: found})
         row = {
             "key": key,
             "ablation": variant.ablation.to_dict() if variant.ablation else None,
             "evaluation": evaluation.to_dict(),
         }
-        append_line(self.folder / "ledger.jsonl", safe.to_json(row))
+        append_line(self.folder / "ledger.jsonl", safe.to_json(sealed(row)))
         self._entries[key] = evaluation
 
     def done(self, variants: Sequence[Variant], batches: Batches) -> tuple[int, int]:
@@ -223,7 +228,7 @@ class Ledger:
 
     def begin(self, truth: GroundTruth) -> GroundTruth:
         """Keeps the annotations, and returns them as they will be read again."""
-        text = safe.to_json(truth.to_coco()) + "\n"
+        text = safe.to_json(sealed(truth.to_coco())) + "\n"
         path = self.folder / "truth.json"
         if not path.exists():
             write(path, text.encode())
@@ -291,7 +296,7 @@ class Ledger:
             "folder": str(Path.cwd()),
             "variants": [one.model_dump() for one in named],
         }
-        write(self.folder / "study.json", (json.dumps(manifest, indent=1) + "\n").encode())
+        write(self.folder / "study.json", (json.dumps(sealed(manifest), indent=1) + "\n").encode())
 
     @property
     def finished(self) -> bool:

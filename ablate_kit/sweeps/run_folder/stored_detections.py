@@ -1,12 +1,13 @@
 """Detections of a sweep's variants in files: of finished ones, and batch by batch of the others."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors.numpy
@@ -19,7 +20,10 @@ from ablate_kit.metrics.stored import Arrays, pack, unpack
 from ablate_kit.text import first_line
 from detector.disk.atomic import new_stream
 from detector.disk.bounded import opened
+from detector.disk.sealed import ChangedError, sealed, unsealed
 
+_CHUNK = 1 << 16
+_ABOUT = "about"  # in the files' metadata
 _KEYS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 
 
@@ -28,6 +32,7 @@ class UnfinishedBatches:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._checked: set[Path] = set()
 
     def done(self) -> dict[int, set[str]]:
         """By batch, the keys of the variants of which it has the detections."""
@@ -40,8 +45,7 @@ class UnfinishedBatches:
         self.folder.mkdir(parents=True, exist_ok=True)
         keys = json.dumps(list(found))
         name = f"{batch:05d}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}.safetensors"
-        data = safetensors.numpy.save(pack(list(found.values())), metadata={"keys": keys})
-        write(self.folder / name, data)
+        write_detections(self.folder / name, found)
 
     def variants(self, batches: int, keys: tuple[str, ...]) -> Iterator[Detections]:
         """All detections of each variant. Nothing of others is read, and what waits for its turn is
@@ -51,11 +55,19 @@ class UnfinishedBatches:
             there = _keys_of(path)
             chosen = [number for number, key in enumerate(there) if key in parts]
             if chosen:
+                self._check(path)
                 for number, packed in zip(chosen, _packed(path, len(there), chosen), strict=True):
                     parts[there[number]][_batch_of(path)] = packed
         for key in keys:
             by_batch = parts.pop(key)
             yield Detections.concatenate([by_batch[batch].found() for batch in range(batches)])
+
+    def _check(self, path: Path) -> None:
+        """Once: it is read in parts."""
+        if path not in self._checked:
+            with _opened(path) as file:
+                _check(path, file)
+            self._checked.add(path)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
@@ -69,8 +81,8 @@ def _batch_of(path: Path) -> int:
 
 
 def _keys_of(path: Path) -> list[str]:
-    with _readable(path), opened(path), safe_open(path, "numpy") as file:  # no pipe is waited for
-        return _KEYS.validate_json((file.metadata() or {})["keys"], strict=True)
+    with _opened(path) as file:
+        return _told_keys(file)
 
 
 @dataclass(frozen=True)
@@ -86,14 +98,28 @@ class _Packed:
             return found
 
 
+def write_detections(path: Path, found: Mapping[str, Detections]) -> None:
+    """Those of variants, by their keys."""
+    columns = pack(list(found.values()))
+    digest = _digest_of(io.BytesIO(safetensors.numpy.save(columns)))
+    about = sealed({"keys": list(found), "columns": digest})
+    # All in one entry: those of a file's metadata come in no order.
+    write(path, safetensors.numpy.save(columns, metadata={_ABOUT: json.dumps(about)}))
+
+
 def read_detections(path: Path) -> Detections:
-    """Those of one finished variant."""
+    """Those of one finished variant, by whose key the file is called."""
+    with _opened(path) as file:
+        if _ABOUT in (file.metadata() or {}):  # earlier versions told nothing of them
+            _check(path, file)
+            if _told_keys(file) != [path.stem]:
+                raise ValueError("it holds detections of another variant")
     return _packed(path, 1, [0])[0].found()
 
 
 def _packed(path: Path, count: int, chosen: Sequence[int]) -> list[_Packed]:
     """Of a file with so many sets of detections, those chosen."""
-    with _readable(path), opened(path), safe_open(path, "numpy") as file:
+    with _opened(path) as file:
         counts = file.get_tensor("count")
         if len(counts) != count:
             raise ValueError(f"it holds {len(counts)} sets of detections, expected {count}")
@@ -112,6 +138,42 @@ def _rows(file: Any, start: int, end: int) -> Arrays:
             kind = float if column.get_dtype().startswith("F") else int
             found[name] = np.zeros((0, *column.get_shape()[1:]), kind)
     return found
+
+
+def _told(file: Any) -> dict[str, Any]:
+    """What a file says of its columns; raises ``ValueError`` and the like where it says nothing."""
+    metadata = file.metadata() or {}
+    if _ABOUT not in metadata:  # of an earlier version
+        return {"keys": json.loads(metadata["keys"])}
+    return dict(unsealed(json.loads(metadata[_ABOUT])))
+
+
+def _told_keys(file: Any) -> list[str]:
+    return _KEYS.validate_python(_told(file)["keys"], strict=True)
+
+
+def _check(path: Path, file: Any) -> None:
+    """Raises ``ChangedError`` where the columns of an open file are not those that were written."""
+    told = _told(file).get("columns")
+    with opened(path) as stream:
+        if told not in (None, _digest_of(stream)):
+            raise ChangedError
+
+
+def _digest_of(stream: BinaryIO) -> str:
+    """Of a safetensors file: names, types, shapes and bytes."""
+    header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    header.pop("__metadata__", None)
+    hashed = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    while chunk := stream.read(_CHUNK):
+        hashed.update(chunk)
+    return hashed.hexdigest()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with _readable(path), opened(path), safe_open(path, "numpy") as file:  # no pipe is waited for
+        yield file
 
 
 @contextmanager

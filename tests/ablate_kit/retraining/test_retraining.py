@@ -24,6 +24,7 @@ from ablate_kit.retraining.summary import Difference, by_arm, class_table, diffe
 from ablate_kit.shipped import recipe_file
 from detector.data.shapes import Shapes
 from detector.data.synthetic.layout import Figure
+from detector.disk.sealed import unsealed
 from detector.network.model import HybridDetector
 from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.made_up import truth_of
@@ -295,7 +296,7 @@ def test_a_study_does_not_go_on_with_other_pixels(tmp_path: Path) -> None:
     ledger.unlink()  # as if it had been killed before the end
     with pytest.raises(UserError, match=told):
         go_on()
-    values = json.loads(line)
+    values = unsealed(json.loads(line))
     del values["images"]  # as an earlier version wrote it
     ledger.write_text(json.dumps(values) + "\n")
     second.write_bytes(kept)
@@ -369,7 +370,7 @@ def test_the_best_weights_are_those_of_this_run_and_the_seconds_those_of_all_its
     (again,) = retrain_all(
         runs[:1], tmp_path / "out", progress=lambda _: Silent(), tell=lambda *_: None
     )
-    before = RunResult.of(json.loads(lines[0]))
+    before = RunResult.of(unsealed(json.loads(lines[0])))
     assert (again.evaluation, again.history) == (before.evaluation, before.history)
     assert 0 < before.seconds < 1000 < again.seconds < 1100
 
@@ -389,13 +390,18 @@ def test_the_best_weights_are_those_of_this_run_and_the_seconds_those_of_all_its
 )  # fmt: skip
 def test_damaged_ledgers_are_refused(tmp_path: Path, part: str, other: str) -> None:
     line = outcome("baseline", 1, 0.25).line()
+    earlier = json.dumps(unsealed(json.loads(line)))
     ledger = tmp_path / "ledger.jsonl"
-    ledger.write_text(line + "\n")
-    assert finished(tmp_path, []) == {}
-    assert part in line
-    ledger.write_text(line.replace(part, other) + "\n")
-    with pytest.raises(UserError, match=r"ledger.jsonl:1 is not a line of a study's ledger"):
-        finished(tmp_path, [])
+    for whole, told in (
+        (line, r"ledger.jsonl:1: it was changed after it was written"),
+        (earlier, r"ledger.jsonl:1 is not a line of a study's ledger"),
+    ):
+        ledger.write_text(whole + "\n")
+        assert finished(tmp_path, []) == {}
+        assert part in whole
+        ledger.write_text(whole.replace(part, other) + "\n")
+        with pytest.raises(UserError, match=told):
+            finished(tmp_path, [])
 
 
 def test_an_arm_can_start_from_pretrained_parts(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.reports.results_schema import ResultsFile
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from detector.disk.sealed import unsealed
 from tests.ablate_kit.cli.conftest import edited, small_recipe
 from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.run_files import contents
@@ -196,7 +197,7 @@ def test_photographs_are_left_out_on_request_and_when_they_are_gone(
     run("report", tmp_path / "run", "--examples", "0")
     assert not list(report.glob("example*"))
     assert 'id="ranking"' in (report / "report.html").read_text()
-    values = json.loads(study.read_text())
+    values = unsealed(json.loads(study.read_text()))  # as earlier versions wrote it
     values["data"] = {"kind": "coco", "annotations": "gone.json", "images": "gone"}
     study.write_text(json.dumps(values))
     command = [sys.executable, "-m", "ablate_kit", "report", tmp_path / "run"]

@@ -77,3 +77,14 @@ def test_files_that_are_broken(tmp_path: Path) -> None:
     path.write_bytes(safetensors.numpy.save(one, metadata={"keys": '["a"]'}))
     with pytest.raises(UserError, match=f"{path} is not readable: .*scores"):
         list(batches.variants(1, ("a",)))
+
+
+def test_other_bytes_of_unfinished_batches_are_noticed(tmp_path: Path) -> None:
+    UnfinishedBatches(tmp_path).add(0, {"a": detections(0, 0, 3), "b": detections(1, 0, 4)})
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match=f"{path} is not readable: it was changed after it was"):
+        list(UnfinishedBatches(tmp_path).variants(1, ("b",)))
+    path.write_bytes(whole)
+    assert len(next(UnfinishedBatches(tmp_path).variants(1, ("b",)))) == 4
