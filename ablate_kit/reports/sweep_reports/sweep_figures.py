@@ -28,6 +28,7 @@ Marks = NDArray[np.bool_]
 RANKED = 40  # variants in the ranking
 CLASSES_OF = 25  # variants in the picture of classes
 NUMBERED = 10  # classes: so few leave room for the number in each cell
+_BESIDE = 0.008  # of the axis: how far an interval is drawn from that of the next curve
 MOST_CLASSES = 100  # a figure of some thousand is more than can be drawn
 _ALONE = " Upright: the 95 % interval of a variant's change, of that one alone."
 _REPEATS = "Mean and, shaded, range over repeats with other random draws."
@@ -180,6 +181,8 @@ Point = tuple[Result, Changes | None]  # a variant; the unmodified model has no 
 def _lines(curves: Mapping[str, Mapping[float, Sequence[Point]]], axis: str) -> Figure:
     figure = new_figure(9, 3.6 + 0.18 * len(curves))
     panels = figure.subplots(1, len(DRAWN))
+    places = [at for points in curves.values() for at in points]
+    beside = _BESIDE * (max(places) - min(places))  # or intervals of one place hide each other
     for panel, metric in zip(panels, DRAWN, strict=True):
         for i, (name, points) in enumerate(curves.items()):
             x = sorted(points)
@@ -203,7 +206,8 @@ def _lines(curves: Mapping[str, Mapping[float, Sequence[Point]]], axis: str) -> 
             panel.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
             for at, inside in points.items():
                 if len(inside) == 1 and (ends := _interval(*inside[0], metric)) is not None:
-                    panel.vlines(at, *ends, color=style["color"], linewidth=1.5)
+                    aside = beside * (i - (len(curves) - 1) / 2)
+                    panel.vlines(at + aside, *ends, color=style["color"], linewidth=1.5)
         panel.set_xlabel(axis)
         panel.set_title(metric.label, fontsize=10)
         open_sides(panel)

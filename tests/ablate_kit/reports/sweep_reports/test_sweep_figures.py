@@ -163,6 +163,20 @@ def test_a_curve_has_an_interval_where_a_point_is_one_variant() -> None:
                 if isinstance(one, LineCollection)]  # fmt: skip
 
 
+def test_intervals_of_two_curves_do_not_hide_each_other() -> None:
+    found = drawn(
+        [
+            (f"{side} {count}", "patch", 0.4, {"target": side, "modules": count})
+            for side in ("first", "last")
+            for count in (1, 2)
+        ]
+    )
+    lines = [one for one in found["donor"].axes[0].collections if isinstance(one, LineCollection)]
+    places = [float(one.get_segments()[0][0, 0]) for one in lines]
+    assert len(set(places)) == 4
+    assert places == pytest.approx([1, 2, 1, 2], abs=0.05)
+
+
 def test_of_a_head_that_is_cut_twice_the_map_shows_the_first_cut() -> None:
     """A study replaces heads by their mean, and sets some of them to zero beside it."""
     found = drawn(
