@@ -39,5 +39,6 @@ def unsealed(value: Any) -> Any:
 
 
 def _digest(value: Mapping[str, Any]) -> str:
-    text = json.dumps(value, sort_keys=True)  # all other characters are escaped
+    read = json.loads(json.dumps(value))  # keys are text there, by which they are sorted
+    text = json.dumps(read, sort_keys=True)  # all other characters are escaped
     return hashlib.sha256(text.encode("ascii")).hexdigest()
