@@ -26,6 +26,10 @@ class Metric:
     direction: Literal[1, -1] = 1
     least: float = 0.0
 
+    def between(self, low: float, high: float) -> tuple[float, float]:
+        """The ends of an interval, as far as the metric goes."""
+        return max(low, self.least), min(high, 1.0)
+
 
 METRICS = (
     Metric("AP", "AP", "AP", "AP"),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ablate_kit import text as safe
 from ablate_kit.ablations.factors import ORDERS, SIZE
+from ablate_kit.metrics.headline import metric
 from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.significance import Change, Changes
 from ablate_kit.metrics.uncertainty.verdict import not_missed
@@ -174,7 +175,7 @@ def figure(found: Sequence[Dropped]) -> tuple[str, Figure]:
         for one, _ in there:
             change = one.change
             if own.ap is not None and change and change.low is not None and change.high is not None:
-                ends = own.ap + change.low, own.ap + change.high
+                ends = metric("AP").between(own.ap + change.low, own.ap + change.high)
                 panel.vlines(one.elements, *ends, color=color, linewidth=1.5, zorder=2)
     if own.ap is not None:
         panel.axhline(own.ap, color="black", linewidth=0.8, linestyle="--")

@@ -217,14 +217,14 @@ def _lines(curves: Mapping[str, Mapping[float, Sequence[Point]]], axis: str) -> 
 
 
 def _interval(one: Result, changes: Changes | None, of: Metric) -> tuple[float, float] | None:
-    """That of a variant's change, around what it changed from, as far as the metric goes."""
+    """That of a variant's change, around what it changed from."""
     value, change = one.evaluation.overall[of.key], changes[of.key] if changes else None
     if value is None or change is None or change.change is None:
         return None
     if change.low is None or change.high is None:
         return None
     before = value - change.change
-    return max(before + change.low, of.least), min(before + change.high, 1.0)
+    return of.between(before + change.low, before + change.high)
 
 
 def _classes(
