@@ -6,12 +6,11 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from detector.data.conversion.hugging_face.row import Row
+from detector.disk.bounded import DOCUMENT, allowed, too_large
 from detector.errors import UserError
 from detector.extras import missing
 
 SUFFIXES = (".parquet", ".arrow")
-
-_FEW = 16  # rows whose images are in memory at once
 
 
 def table_rows(path: Path) -> Iterator[Row]:
@@ -32,6 +31,8 @@ def table_rows(path: Path) -> Iterator[Row]:
                         f"{where}: holds no image, at most where one lies; a folder of images with "
                         "metadata.jsonl is read as it is"
                     )
+                if len(data) > allowed(DOCUMENT):
+                    raise too_large(where, allowed(DOCUMENT))
                 name = found.get("path") if isinstance(found, dict) else None
                 yield Row(where, values, data, PureWindowsPath(name or "").name)
 
@@ -58,18 +59,19 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _batches(path: Path) -> Iterator[Any]:
+    """Of one row each: a file of some kilobytes may give the same gigabyte to all."""
     import pyarrow
     import pyarrow.parquet
 
     if path.suffix == ".parquet":
         with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(_FEW)
+            yield from file.iter_batches(1)
         return
     with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
         for batch in stream:
             batch.validate(full=True)  # else a damaged one ends the process where it is looked at
-            for start in range(0, batch.num_rows, _FEW):
-                yield batch.slice(start, _FEW)
+            for at in range(batch.num_rows):
+                yield batch.slice(at, 1)
 
 
 def _schema(path: Path) -> Any:

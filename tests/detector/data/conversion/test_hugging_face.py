@@ -364,3 +364,44 @@ def test_damaged_tables_end_no_process(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[4], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+MOST = """
+import sys
+from pathlib import Path
+import pyarrow
+from detector.data.conversion.hugging_face.split import find_split
+
+rows = find_split(Path(sys.argv[1]), None).rows()
+print(sum(1 for _ in rows), pyarrow.default_memory_pool().max_memory())
+"""
+
+
+def test_one_image_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    """Parquet keeps a value that all rows share once: 40 MB in each of 20 are some kilobytes."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
+    import pyarrow
+
+    table = pyarrow.table({"image": [bytes(40_000_000)] * 20, "n": list(range(20))})
+    parquet.write_table(table, tmp_path / "train.parquet", compression="zstd")
+    assert (tmp_path / "train.parquet").stat().st_size < 100_000
+    done = subprocess.run(
+        [sys.executable, "-c", MOST, tmp_path],
+        cwd=Path(__file__).parents[4], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    count, most = map(int, done.stdout.split())
+    assert count == 20
+    assert most < 300_000_000
+
+
+def test_an_image_larger_than_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
+    import pyarrow
+
+    monkeypatch.setattr("detector.data.conversion.hugging_face.tables.DOCUMENT", 1000)
+    table = pyarrow.table({"image": [jpeg(6, 4), bytes(1001)]})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    rows = find_split(tmp_path, None).rows()
+    assert next(rows).image == jpeg(6, 4)
+    with pytest.raises(UserError, match=r"train\.parquet: row 1 holds more than 0\.001 MB"):
+        next(rows)
