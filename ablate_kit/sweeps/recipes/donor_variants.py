@@ -8,7 +8,7 @@ import torch
 from ablate_kit.ablations.apply_edits import in_float64
 from ablate_kit.ablations.factors import Factors
 from ablate_kit.ablations.kinds.donor_modules import DONOR, KIND, Patch
-from ablate_kit.ablations.name_patterns import is_variance
+from ablate_kit.ablations.name_patterns import is_variance, parts_in_model
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.digest import checkpoint_digest
 from ablate_kit.errors import UserError
@@ -46,7 +46,10 @@ def groups_in_the_file(
     model: Adapter, names: Sequence[str], depth: int | None
 ) -> dict[str, list[str]]:
     """``module_groups`` by the names that ``ablate keys`` lists, each of the model's ``names``."""
-    file_name = {place: name for name, places in model.live_names().items() for place in places}
+    live = model.live_names()
+    file_name = {place: name for name, places in live.items() for place in places}
+    for name, places in parts_in_model(live).items():  # each beside the others, in its module
+        file_name |= {place: f"{name}/{place.replace('.', '/')}" for place in places}
     called: dict[str, str] = {}
     for name in names:
         in_file = file_name.get(name, name)

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from ablate_kit.ablations.name_patterns import InModel
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.execution.live_variant import applied_variant
 from ablate_kit.sweeps.recipes.donor_variants import groups_in_the_file, module_groups, patches
@@ -82,6 +83,19 @@ def test_modules_are_called_as_the_checkpoint_calls_them() -> None:
     assert groups_in_the_file(model, names, 2) == {
         "model.encoder": names[:2], "model.head": names[2:]
     }  # fmt: skip
+
+
+def test_what_the_model_splits_is_of_the_module_that_has_it_in_the_file() -> None:
+    """RF-DETR's packed projections, which other modules hold in the running model."""
+    split = [f"model.decoder.attn.{one}_proj.weight" for one in "qkv"]
+    names = ["model.decoder.norm.weight", *split, "head.weight"]
+    whole = {"transformer.decoder.norm.weight": (names[0],), "head.weight": (names[4],)}
+    parts = {"transformer.decoder.attn.in_proj_weight": tuple(split)}
+    model = SimpleNamespace(live_names=lambda: InModel(whole, parts))
+    assert groups_in_the_file(model, names, 1) == {"transformer": names[:4], "head": names[4:]}
+    assert [*groups_in_the_file(model, names, 3)] == [
+        "transformer.decoder.norm", "transformer.decoder.attn", "head"
+    ]  # fmt: skip
 
 
 def test_tied_weights_are_of_one_module() -> None:
