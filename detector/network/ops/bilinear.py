@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from detector.network.ops.framed_maps import FramedMaps
+from detector.network.ops.framed_maps import FramedMaps, Samples
 from detector.network.ops.grids import grid_sampled_sum
 from detector.network.ops.sampled_products import products_at
 from detector.network.ops.scattered_rows import scattered_rows
@@ -28,6 +28,9 @@ SAMPLES_GPU = 1 << 23
 # Channels of an image's samples that may be kept for the backward pass, on a GPU: 256 MiB. Of one
 # image, so that the batch does not decide.
 KEPT = 1 << 26
+# Samples of which bags keep pixels and weights for the backward pass, in 40 MiB; those of larger
+# calls are found again, to the same bits.
+KEPT_SAMPLES = 1 << 20
 
 
 def bilinear_sum(
@@ -106,51 +109,66 @@ class _BilinearSum(torch.autograd.Function):
     ) -> Tensor:
         maps = FramedMaps(shapes)
         table = maps.table(value)
-        ctx.save_for_backward(table, places, weight)
-        ctx.maps = maps
-        placed = maps.places(weight)
+        few = any(ctx.needs_input_grad) and weight.numel() <= KEPT_SAMPLES
+        kept: list[Tensor] = []
         out = value.new_empty(*weight.shape[:2], value.shape[3])
-        for part, rows in _blocks(weight, table):
-            samples = placed.samples(places[:, part], weight[part])
-            sums = _weighted_rows(rows, samples.index, samples.weights())
-            out[part] = sums.view(-1, *out.shape[1:])
+        for part, rows, samples in _samples(maps, table, places, weight):
+            out[part] = _weighted_rows(rows, samples).view(-1, *out.shape[1:])
+            if few:
+                kept += samples
+        ctx.save_for_backward(table, places, weight, *kept)
+        ctx.maps = maps
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        table, places, weight = ctx.saved_tensors
+        table, places, weight, *kept = ctx.saved_tensors
         maps: FramedMaps = ctx.maps
-        placed = maps.places(weight)
         for_value, _, *for_samples = ctx.needs_input_grad
-        grad_table = torch.zeros_like(table)
+        grad_table = (torch.empty_like if weight.numel() else torch.zeros_like)(table)
         grad_places, grad_weight = torch.empty_like(places), torch.empty_like(weight)
-        for part, rows in _blocks(weight, table):
-            samples = placed.samples(places[:, part], weight[part])
-            weights, bags = samples.weights(), grad[part].flatten(0, 1).contiguous()
+        for part, rows, samples in _samples(maps, table, places, weight, kept):
+            bags = grad[part].flatten(0, 1).contiguous()
             if for_value:
-                sums = scattered_rows(len(rows), samples.index, weights, bags)
-                grad_table.flatten(0, 1)[part] = sums.view(-1, *table.shape[2:])
+                sums = scattered_rows(len(rows), samples.pixels, samples.weights, bags)
+                if sums.numel() == table.numel():  # all at once
+                    grad_table = sums.view_as(table)
+                else:
+                    grad_table.flatten(0, 1)[part] = sums.view(-1, *table.shape[2:])
             if any(for_samples):
-                dots = _dots(rows, samples.index, weights, bags)
-                targets = (*grad_places[:, part], grad_weight[part])
-                for target, found in zip(targets, samples.gradients(dots), strict=True):
-                    target.copy_(found.view_as(target))
-        return maps.pixels(grad_table), None, grad_places, grad_weight
+                dots = _dots(rows, samples, bags)
+                samples.gradients(dots, *grad_places[:, part], grad_weight[part])
+        return maps.pixels(grad_table) if for_value else None, None, grad_places, grad_weight
 
 
-def _weighted_rows(table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+def _samples(
+    maps: FramedMaps, table: Tensor, places: Tensor, weight: Tensor, kept: Sequence[Tensor] = ()
+) -> Iterator[tuple[slice, Tensor, Samples]]:
+    """Those of some images and groups at once, with their rows of the table: ``kept`` or found."""
+    placed = None if kept else maps.places(weight)
+    fields = len(Samples._fields)
+    for i, (part, rows) in enumerate(_blocks(weight, table)):
+        if placed is None:
+            samples = Samples(*kept[i * fields : (i + 1) * fields])
+        else:
+            samples = placed.samples(places[:, part], weight[part])
+        yield part, rows, samples
+
+
+def _weighted_rows(table: Tensor, samples: Samples) -> Tensor:
     """(bags, d): sums over the four pixels of a bag's samples."""
-    return F.embedding_bag(index, table, per_sample_weights=weights, mode="sum")
+    return F.embedding_bag(samples.pixels, table, per_sample_weights=samples.weights, mode="sum")
 
 
-def _dots(table: Tensor, index: Tensor, weights: Tensor, grad: Tensor) -> Tensor:
+def _dots(table: Tensor, samples: Samples, grad: Tensor) -> Tensor:
     """Scalar products of the pixels that :func:`_weighted_rows` sums with their bag's gradient."""
     if table.is_cpu:
-        return products_at(index, grad, table)
+        return products_at(samples.pixels, grad, table)
     with torch.enable_grad():
-        leaf = weights.detach().requires_grad_()
-        (dots,) = torch.autograd.grad(_weighted_rows(table, index, leaf), leaf, grad)
+        leaf = samples.weights.detach().requires_grad_()
+        sums = _weighted_rows(table, samples._replace(weights=leaf))
+        (dots,) = torch.autograd.grad(sums, leaf, grad)
     return dots
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -107,37 +108,38 @@ class Places:
         start = torch.arange(0, len(left) * self.rows, self.rows, device=left.device)
         upper.add_(start.int()[:, None])
         lower = upper + self.step
-        index = [row.view(x.shape) for row in (upper, upper + 1, lower, lower + 1)]
-        return Samples(torch.cat(index, dim=1), x, y, weight.view(x.shape))
+        pixels = [row.view(x.shape) for row in (upper, upper + 1, lower, lower + 1)]
+        weight = weight.view(x.shape)
+        below = weight * y
+        above = weight - below
+        above_right, below_right = above * x, below * x
+        weights = (above - above_right, above_right, below - below_right, below_right)
+        return Samples(torch.cat(pixels, dim=1), torch.cat(weights, dim=1), x, y, weight)
 
 
-@dataclass(frozen=True)
-class Samples:
+class Samples(NamedTuple):
     """Bags of samples between four pixels each.
 
     Pixels of a bag are the upper left ones of all samples, then the upper right ones, the lower
     left ones and the lower right ones.
     """
 
-    index: Tensor  # (bags, 4 * samples) rows in the table, int32
+    pixels: Tensor  # (bags, 4 * samples) rows in the table, int32
+    weights: Tensor  # (bags, 4 * samples) of the pixels
     x: Tensor  # (bags, samples) shares of the pixels on the right, in [0, 1)
     y: Tensor  # and of the lower ones
     weight: Tensor
 
-    def weights(self) -> Tensor:
-        """(bags, 4 * samples)."""
-        lower = self.weight * self.y
-        upper = self.weight - lower
-        right, below = upper * self.x, lower * self.x
-        return torch.cat((upper - right, right, lower - below, below), dim=1)
-
-    def gradients(self, dots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of x, y and weight, from each pixel's scalar product with its bag's gradient."""
+    def gradients(self, dots: Tensor, *grads: Tensor) -> None:
+        """Writes those of x, y and weight, from each pixel's scalar product with its bag's
+        gradient."""
+        grad_x, grad_y, grad_weight = (grad.view(self.x.shape) for grad in grads)
         samples = self.x.shape[1]
         north_west, north_east, south_west, south_east = dots.split(samples, dim=1)
         north_slope, south_slope = north_east - north_west, south_east - south_west
         north = torch.addcmul(north_west, self.x, north_slope)
         south = torch.addcmul(south_west, self.x, south_slope)
-        slope = south - north
-        grad_x = torch.lerp(north_slope, south_slope, self.y).mul_(self.weight)
-        return grad_x, slope * self.weight, torch.addcmul(north, self.y, slope)
+        slope = south.sub_(north)
+        torch.mul(torch.lerp(north_slope, south_slope, self.y), self.weight, out=grad_x)
+        torch.mul(slope, self.weight, out=grad_y)
+        torch.addcmul(north, self.y, slope, out=grad_weight)

@@ -160,14 +160,31 @@ def test_images_and_queries_do_not_see_each_other(monkeypatch: pytest.MonkeyPatc
 
     alone = torch.stack([torch.cat([one(b, q) for q in range(30)]) for b in range(3)])
     torch.testing.assert_close(together, alone)
+
+    def gradients(out: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(out.square().sum(), (value, locations, weights))
+
+    of_all = gradients(together)
     monkeypatch.setattr(bilinear, "SAMPLES_CPU", 100)  # a block holds one image
     blockwise = attend(value, SHAPES, locations, weights)
     torch.testing.assert_close(blockwise, together)
-    grads = [
-        torch.autograd.grad(out.square().sum(), (value, locations, weights))
-        for out in (blockwise, together)
-    ]
-    torch.testing.assert_close(*grads)
+    torch.testing.assert_close(gradients(blockwise), of_all)
+
+
+@pytest.mark.parametrize("samples", [1 << 15, 100])  # of a block
+def test_gradients_of_kept_samples_are_those_of_samples_found_again(
+    samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bilinear, "SAMPLES_CPU", samples)
+    tensors = inputs(3, SHAPES, 30)
+    every = []
+    for most in (bilinear.KEPT_SAMPLES, 0):
+        monkeypatch.setattr(bilinear, "KEPT_SAMPLES", most)
+        value, locations, weights = tensors
+        out = attend(value, SHAPES, locations, weights)
+        every.append((out, *torch.autograd.grad(out.square().sum(), tensors)))
+    for kept, found in zip(*every, strict=True):
+        assert kept.equal(found)
 
 
 def test_repeats_bit_for_bit() -> None:
