@@ -30,22 +30,25 @@ class _GroupNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
     ) -> Tensor:
         centered = x - _mean(x.mean((2, 3)), groups)
-        variance = _mean(centered.square().mean((2, 3)), groups)
-        rate = torch.rsqrt(variance + eps)
+        out = centered.square()
+        rate = torch.rsqrt(_mean(out.mean((2, 3)), groups) + eps)
         ctx.save_for_backward(centered, rate, weight)
         ctx.groups = groups
-        return torch.addcmul(bias[:, None, None], centered, rate * weight[:, None, None])
+        # Into memory that is in the cache still, here and below.
+        return torch.addcmul(bias[:, None, None], centered, rate * weight[:, None, None], out=out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         centered, rate, weight = ctx.saved_tensors
-        pixels = grad.shape[2:].numel()
-        sums, products = grad.sum((2, 3)), (grad * centered).sum((2, 3))
-        by_mean = _mean(sums * weight / pixels, ctx.groups)
-        by_rate = _mean(products * weight / pixels, ctx.groups) * rate.square()
-        grad_x = torch.addcmul(by_mean, centered, by_rate).sub_(grad * weight[:, None, None])
-        return (grad_x.mul_(-rate), None, (products * rate.flatten(1)).sum(0), sums.sum(0), None)
+        grad_x = centered * grad
+        sums, products = grad.sum((2, 3)), grad_x.sum((2, 3))
+        share = -rate / grad.shape[2:].numel()
+        by_mean = _mean(sums * weight, ctx.groups) * share
+        by_rate = _mean(products * weight, ctx.groups) * (share * rate.square())
+        torch.addcmul(by_mean, centered, by_rate, out=grad_x)
+        grad_x.addcmul_(grad, rate * weight[:, None, None])
+        return grad_x, None, (products * rate.flatten(1)).sum(0), sums.sum(0), None
 
 
 def _mean(of_channels: Tensor, groups: int) -> Tensor:

@@ -33,8 +33,9 @@ class _RmsNormalize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         out, scale = ctx.saved_tensors
-        along = (grad * out).mean((2, 3), keepdim=True)
-        return torch.addcmul(grad, out, along, value=-1).mul_(scale)
+        grad_x = out * grad
+        along = grad_x.mean((2, 3), keepdim=True)
+        return torch.addcmul(grad, out, along, value=-1, out=grad_x).mul_(scale)
 
 
 def _inverse_rms(x: Tensor) -> Tensor:
