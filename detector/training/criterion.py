@@ -13,10 +13,10 @@ from detector.boxes import giou, iou, to_corners
 from detector.data.training_set import Target
 from detector.network.model import Predictions
 from detector.network.modules.denoising import Denoised
-from detector.network.ops.host_values import uploaded
+from detector.network.ops.host_values import constant, uploaded
 from detector.training.distributed import SINGLE_PROCESS, DistributedContext
 from detector.training.loss_settings import LossSettings
-from detector.training.matcher import Match, match
+from detector.training.matcher import Matches, match
 
 ALPHA, GAMMA = 0.25, 2.0  # of both focal losses
 UNMATCHED_WEIGHT = 0.1
@@ -37,23 +37,20 @@ def criterion(
     of the whole batch. A batch without objects is an ordinary batch: its queries learn background.
     ``denoising_factor`` multiplies the denoising terms.
     """
-    labels = [target["labels"] for target in targets]
-    boxes = [target["boxes"] for target in targets]
-    objects, *denoised = _counts(labels, out, distributed)
+    counts = [len(target["labels"]) for target in targets]
+    labels = torch.cat([target["labels"] for target in targets])
+    boxes = torch.cat([target["boxes"] for target in targets])
+    objects, *denoised = _counts(sum(counts), out, distributed)
     queries_in_all = objects.new_full((), out["logits"].shape[:2].numel())
     counted = queries_in_all if settings.labels_per == "query" else objects
 
-    earlier = out.get("aux", ())
-    matches, *earlier_matches = match(
-        [out["logits"], *(logits for logits, _ in earlier)],
-        [out["boxes"], *(predicted for _, predicted in earlier)],
-        labels,
-        boxes,
-    )
+    layers = [(out["logits"], out["boxes"]), *out.get("aux", ())]
+    logits, predicted = map(torch.stack, zip(*layers, strict=True))
+    matches = match(logits, predicted, counts, labels, boxes)
     quality = _Quality(settings.quality_floor, settings.quality_predicted)
-    terms = _set_losses(
-        out["logits"],
-        out["boxes"],
+    of_layers = _set_losses(
+        logits,
+        predicted,
         labels,
         boxes,
         matches,
@@ -61,39 +58,39 @@ def criterion(
         quality,
         out.get("iou_logits"),
     )
-    queries, wanted = _gather(matches)
+    terms: dict[str, Tensor] = {}
+    queries = matches.images, matches.queries[0]
     if "iou_logits" in out:
-        target = torch.cat([box[i] for box, i in zip(boxes, wanted, strict=True)])
-        overlap = iou(to_corners(out["boxes"][queries].detach()), to_corners(target))
-        predicted = out["iou_logits"][queries]
-        error = F.binary_cross_entropy_with_logits(predicted, overlap, reduction="sum")
+        target = to_corners(boxes[matches.objects[0]])
+        overlap = iou(to_corners(out["boxes"][queries].detach()), target)
+        error = F.binary_cross_entropy_with_logits(
+            out["iou_logits"][queries], overlap, reduction="sum"
+        )
         terms["iou"] = error / objects
     distance = (out["boxes"][..., :2] - out["references"]).abs().sum(-1)
     every = settings.center_of == "all"
     terms["center"] = distance.mean() if every else distance[queries].sum() / objects
-    terms["cardinality"] = _cardinality(out["logits"], labels, settings.cardinality_of)
+    terms["cardinality"] = _cardinality(out["logits"], counts, settings.cardinality_of)
     if "objectness_logits" in out:
         matched = torch.zeros_like(out["objectness_logits"])
         matched.index_put_(queries, matched.new_ones(()))
         terms["objectness"] = F.binary_cross_entropy_with_logits(out["objectness_logits"], matched)
     if "dense" in out:
+        image = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
+        image = uploaded(image, torch.long, labels.device)
         terms["dense"] = sum(
-            (_dense(scores, labels, boxes) for scores in out["dense"]), start=distance.new_zeros(())
+            (_dense(scores, image, labels, boxes) for scores in out["dense"]),
+            start=distance.new_zeros(()),
         )
-    weighted = {name: getattr(settings, name) * value for name, value in terms.items()}
-
-    for i, (logits, predicted) in enumerate(earlier):
-        matches = earlier_matches[i]
-        sizes = (counted, objects)
-        terms = _set_losses(logits, predicted, labels, boxes, matches, sizes, quality)
-        for name, value in terms.items():
-            weighted[f"{name}_{i}"] = settings.aux * getattr(settings, name) * value
+    weighted, *earlier = _weighted(of_layers, settings)
+    weighted |= {name: getattr(settings, name) * value for name, value in terms.items()}
     if "denoised" in out:
-        *early, last = (_denoising(*pair, out["denoised"], denoised) for pair in out["denoising"])
-        weighted |= _denoising_weighted(last, settings, denoising_factor)
-        for i, terms in enumerate(early):
-            factor = denoising_factor * settings.aux
-            weighted |= _denoising_weighted(terms, settings, factor, f"_{i}")
+        *early, last = out["denoising"]
+        noisy_logits, noisy_boxes = map(torch.stack, zip(last, *early, strict=True))
+        of_layers = _denoising(noisy_logits, noisy_boxes, out["denoised"], denoised)
+        earlier += _weighted(of_layers, settings, denoising_factor)
+    for of_layer in earlier:
+        weighted |= of_layer
     weighted["loss"] = torch.stack(list(weighted.values())).sum()
     return weighted
 
@@ -133,53 +130,58 @@ class _Quality:
     floor: float
     predicted: float  # share of the predicted IoU
 
-    def __call__(self, overlap: Tensor, iou_logits: Tensor | None) -> Tensor:
-        weight = overlap.detach().clamp(self.floor, 1)
-        if iou_logits is None:
-            return weight
-        seen = iou_logits.detach().sigmoid().clamp(self.floor, 1)
+    def __call__(self, overlap: Tensor) -> Tensor:
+        return overlap.detach().clamp(self.floor, 1)
+
+    def with_predicted(self, weight: Tensor, iou_logits: Tensor) -> Tensor:
+        seen = self(iou_logits.sigmoid())
         return (1 - self.predicted) * weight + self.predicted * seen
 
 
 def _set_losses(
     logits: Tensor,
     predicted: Tensor,
-    labels: Sequence[Tensor],
-    boxes: Sequence[Tensor],
-    matches: Sequence[Match],
+    labels: Tensor,
+    boxes: Tensor,
+    matches: Matches,
     sizes: tuple[Tensor, Tensor],
     quality: _Quality,
-    iou_logits: Tensor | None = None,
+    iou_logits: Tensor | None,
 ) -> dict[str, Tensor]:
-    """Classification of every query, and box terms of the matched ones.
+    """Classification of every query, and box terms of the matched ones: each (layers,).
 
-    ``sizes`` is what the former's sum and the latter's are divided by.
+    ``sizes`` is what the former's sum and the latter's are divided by. ``iou_logits`` are of the
+    first layer.
     """
     counted, objects = sizes
-    queries, wanted = _gather(matches)
-    matched = predicted[queries]
-    target = torch.cat([box[i] for box, i in zip(boxes, wanted, strict=True)])
+    layer = torch.arange(len(logits), device=logits.device)[:, None]
+    queries = layer, matches.images, matches.queries  # each (layers, M)
+    matched, target = predicted[queries], boxes[matches.objects]
     overlap = giou(to_corners(matched), to_corners(target))
     # Objects beyond the number of queries: 1 each, as if their box shared nothing with the object.
-    unmatched = sum(map(len, labels)) - len(target)
+    unmatched = len(labels) - target.shape[1]
 
-    classes = logits.new_full(logits.shape[:2], logits.shape[-1] - 1, dtype=torch.long)
-    classes[queries] = torch.cat([label[i] for label, i in zip(labels, wanted, strict=True)])
-    weight = torch.full_like(logits[..., 0], UNMATCHED_WEIGHT)
+    classes = logits.new_full(logits.shape[:-1], logits.shape[-1] - 1, dtype=torch.long)
+    classes[queries] = labels[matches.objects]
     # A matched query learns its class as far as its box is right: quality-focal weighting.
-    matched_iou = None if iou_logits is None else iou_logits[queries]
-    weight[queries] = quality(overlap, matched_iou).to(weight.dtype)
+    share = quality(overlap)
+    if iou_logits is not None:
+        seen = iou_logits[matches.images, matches.queries[0]]
+        share[0] = quality.with_predicted(share[0], seen)
+    weight = torch.full_like(logits[..., 0], UNMATCHED_WEIGHT)
+    weight[queries] = share.to(weight.dtype)
     return {
-        "labels": (weight * focal(logits, classes)).sum() / counted,
-        "boxes": (matched - target).abs().sum() / objects,
-        "giou": ((1 - overlap).sum() + unmatched) / objects,
+        "labels": (weight * focal(logits, classes)).sum((1, 2)) / counted,
+        "boxes": (matched - target).abs().sum((1, 2)) / objects,
+        "giou": ((1 - overlap).sum(1) + unmatched) / objects,
     }
 
 
 def _denoising(
     logits: Tensor, boxes: Tensor, wanted: Denoised, sizes: Sequence[Tensor]
 ) -> dict[str, Tensor]:
-    """Classification of all denoising queries, and boxes of the positive ones, in the mean.
+    """Classification of all denoising queries, and boxes of the positive ones, in the mean: each
+    (layers,).
 
     ``sizes`` are the numbers of the former and of the latter.
     """
@@ -187,38 +189,48 @@ def _denoising(
     used = wanted.used.to(logits.dtype)
     positive = wanted.positive.to(logits.dtype)
     overlap = giou(to_corners(boxes), to_corners(wanted.boxes))
+    lost = focal(logits, wanted.labels.expand(logits.shape[:-1]))
+    distance = (boxes - wanted.boxes).abs().sum(-1)
     return {
-        "denoising_labels": (used * focal(logits, wanted.labels)).sum() / count,
-        "denoising_boxes": (positive * (boxes - wanted.boxes).abs().sum(-1)).sum() / positives,
-        "denoising_giou": (positive * (1 - overlap)).sum() / positives,
+        "denoising_labels": (used * lost).sum((1, 2)) / count,
+        "denoising_boxes": (positive * distance).sum((1, 2)) / positives,
+        "denoising_giou": (positive * (1 - overlap)).sum((1, 2)) / positives,
     }
 
 
-def _denoising_weighted(
-    terms: dict[str, Tensor], settings: LossSettings, factor: float, suffix: str = ""
-) -> dict[str, Tensor]:
-    return {
-        name + suffix: factor * getattr(settings, name) * value for name, value in terms.items()
-    }
+def _weighted(
+    of_layers: dict[str, Tensor], settings: LossSettings, factor: float = 1.0
+) -> list[dict[str, Tensor]]:
+    """Terms of each layer, the last layer first, the names of earlier ones with their number."""
+    columns = []
+    for name, values in of_layers.items():
+        own = factor * getattr(settings, name)
+        factors = (own, *[own * settings.aux] * (len(values) - 1))
+        columns.append((values * constant(factors, values.dtype, values.device)).unbind())
+    return [
+        {
+            f"{name}_{i - 1}" if i else name: value
+            for name, value in zip(of_layers, row, strict=True)
+        }
+        for i, row in enumerate(zip(*columns, strict=True))
+    ]
 
 
-def _cardinality(logits: Tensor, labels: Sequence[Tensor], of: Literal["sum", "mean"]) -> Tensor:
+def _cardinality(logits: Tensor, counts: Sequence[int], of: Literal["sum", "mean"]) -> Tensor:
     """Mean over images of |expected number of objects - number of objects|."""
     objectness = 1 - logits.softmax(-1)[..., -1]
     expected = objectness.sum(1) if of == "sum" else objectness.mean(1)
-    counts = uploaded([len(label) for label in labels], expected.dtype, expected.device)
-    return (expected - counts).abs().mean()
+    return (expected - uploaded(counts, expected.dtype, expected.device)).abs().mean()
 
 
-def _dense(scores: Tensor, labels: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-    """Focal loss of a dense map against the 3x3 cells around every object's center."""
-    batch, channels, height, width = scores.shape
+def _dense(scores: Tensor, image: Tensor, label: Tensor, box: Tensor) -> Tensor:
+    """Focal loss of a dense map against the 3x3 cells around every object's center.
+
+    ``image`` is the number of the image that an object is in.
+    """
+    _, channels, height, width = scores.shape
     classes = channels - 4
-    target = scores.new_zeros((batch, classes, height, width))
-    counts = [len(label) for label in labels]
-    images = torch.from_numpy(np.repeat(np.arange(batch), counts))
-    image = uploaded(images, torch.long, scores.device)
-    label, box = torch.cat(list(labels)), torch.cat(list(boxes))
+    target = torch.zeros_like(scores[:, :classes])
     near = torch.arange(-DENSE_RADIUS, DENSE_RADIUS + 1, device=scores.device)
     # A cell beyond the border becomes the one at it, which is within reach itself: no cells have
     # to be counted, for which a GPU would be waited for.
@@ -230,22 +242,13 @@ def _dense(scores: Tensor, labels: Sequence[Tensor], boxes: Sequence[Tensor]) ->
     return sigmoid_focal(scores[:, :classes], target).mean()
 
 
-def _counts(
-    labels: Sequence[Tensor], out: Predictions, distributed: DistributedContext
-) -> list[Tensor]:
+def _counts(objects: int, out: Predictions, distributed: DistributedContext) -> list[Tensor]:
     """Objects, denoising queries in use, and positive ones: each the mean over the processes.
 
     At least 1 in all processes together. Every process takes part, whatever its images show.
     """
     counts = out["logits"].new_zeros(3)
-    counts[0].fill_(sum(len(label) for label in labels))
+    counts[0].fill_(objects)
     if "denoised" in out:
         counts[1], counts[2] = out["denoised"].used.sum(), out["denoised"].positive.sum()
     return list(distributed.mean(counts).clamp(min=1 / distributed.world_size))
-
-
-def _gather(matches: Sequence[Match]) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
-    """Index of the matched queries into (B, N, ...), and the objects' indices per image."""
-    rows = [torch.full_like(queries, i) for i, (queries, _) in enumerate(matches)]
-    index = torch.cat(rows), torch.cat([queries for queries, _ in matches])
-    return index, [objects for _, objects in matches]

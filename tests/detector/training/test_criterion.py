@@ -140,26 +140,29 @@ def test_the_matcher_takes_the_assignment_of_least_cost() -> None:
     """Greedy by class would give both objects query 0; together they are cheaper apart."""
     logits = torch.tensor([[[3.0, 3.0, 0.0], [3.0, 0.0, 0.0]]])
     boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]]])
-    labels, targets = [torch.tensor([0, 1])], [torch.tensor([[0.5, 0.5, 0.2, 0.2]] * 2)]
-    (((queries, objects),),) = match([logits], [boxes], labels, targets)
+    labels, targets = torch.tensor([0, 1]), torch.tensor([[0.5, 0.5, 0.2, 0.2]] * 2)
+    images, (queries,), (objects,) = match(logits[None], boxes[None], [2], labels, targets)
+    assert images.tolist() == [0, 0]
     assert dict(zip(objects.tolist(), queries.tolist(), strict=True)) == {0: 1, 1: 0}
 
 
 def test_the_matcher_keeps_images_and_layers_apart() -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(3, 6, 4, generator=generator)
-    boxes = torch.rand(3, 6, 4, generator=generator)
-    labels = [torch.tensor([0, 1]), torch.tensor([], dtype=torch.long), torch.tensor([2])]
-    targets = [torch.rand(len(label), 4, generator=generator) for label in labels]
-    other = torch.randn(3, 6, 4, generator=generator)
-    layers = match([logits, other], [boxes, boxes.flip(1)], labels, targets)
-    given = ((logits, boxes), (other, boxes.flip(1)))
-    for together, (scores, predicted) in zip(layers, given, strict=True):
-        for i in range(3):
+    logits = torch.randn(2, 3, 3, 4, generator=generator)
+    boxes = torch.rand(2, 3, 3, 4, generator=generator)
+    counts = [2, 0, 4]  # the last has more than there are queries
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    targets = torch.rand(6, 4, generator=generator)
+    images, queries, objects = match(logits, boxes, counts, labels, targets)
+    assert images.tolist() == [0, 0, 2, 2, 2]
+    for layer in range(2):
+        scores, predicted = logits[layer, None], boxes[layer, None]
+        for i, own in ((0, slice(0, 2)), (2, slice(2, 6))):
             one = slice(i, i + 1)
-            ((alone,),) = match([scores[one]], [predicted[one]], labels[one], targets[one])
-            for a, b in zip(together[i], alone, strict=True):
-                assert a.tolist() == b.tolist()
+            given = scores[:, one], predicted[:, one], [counts[i]], labels[own], targets[own]
+            alone = match(*given)
+            assert queries[layer, images == i].equal(alone.queries[0])
+            assert objects[layer, images == i].equal(alone.objects[0] + own.start)
 
 
 def test_focal_loss_of_a_certain_right_answer_is_zero() -> None:
