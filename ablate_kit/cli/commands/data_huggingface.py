@@ -15,7 +15,7 @@ def huggingface(
         Path,
         typer.Argument(
             help="Parquet files from the hub, what save_to_disk wrote, a folder of the cache, or "
-            "images with metadata.jsonl."
+            "images with metadata.jsonl or .parquet."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],

@@ -81,9 +81,9 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
         arrivals, unfilled = _arrivals(kind, config, weights)
         if unfilled:
             raise UserError(
-                f"transformers {transformers.__version__} leaves {first_few(unfilled, 3)} of the "
-                f"model as it was drawn, though {checkpoint.path} is complete, so that it would "
-                "compute something else; another version may load it: pip install -U transformers"
+                f"{checkpoint.path}: transformers {transformers.__version__} leaves tensors of the "
+                f"model random, {first_few(unfilled, 1)}, so that it computes something else each "
+                "time; another version may load it: pip install -U transformers"
             )
         live = _live_names(module, arrivals, weights)
     if asked:

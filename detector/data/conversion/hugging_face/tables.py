@@ -1,6 +1,6 @@
 """Tables of Parquet, as on the hub, and of Arrow, as ``datasets`` keeps them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -37,6 +37,18 @@ def table_rows(path: Path) -> Iterator[Row]:
                 yield Row(where, values, data, PureWindowsPath(name or "").name)
 
 
+def table_values(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row is, and what it says beside images, which are not read."""
+    with _readable(path):
+        images = _image_columns(_schema(path))
+        columns = [name for name in _schema(path).names if name not in images]
+        at = 0
+        for batch in _batches(path, columns):
+            for values in batch.select(columns).to_pylist():
+                yield f"{path}: row {at}", values
+                at += 1
+
+
 def notes(path: Path) -> bytes:
     """What ``datasets`` notes in a table on its columns, as JSON."""
     with _readable(path):
@@ -58,14 +70,18 @@ def _readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read: {reason}") from None
 
 
-def _batches(path: Path) -> Iterator[Any]:
-    """Of one row each: a file of some kilobytes may give the same gigabyte to all."""
+def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """Of one row each: a file of some kilobytes may give the same gigabyte to all.
+
+    Args:
+        columns: of Parquet no others are read.
+    """
     import pyarrow
     import pyarrow.parquet
 
     if path.suffix == ".parquet":
         with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(1)
+            yield from file.iter_batches(1, columns=columns)
         return
     with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
         for batch in stream:
@@ -86,17 +102,22 @@ def _schema(path: Path) -> Any:
 
 def _image_column(path: Path) -> str:
     """The one column of bytes, or of bytes with a name; "image" where there are several."""
+    schema = _schema(path)
+    found = _image_columns(schema)
+    if len(found) == 1 or "image" in found:
+        return "image" if "image" in found else found[0]
+    told = "several columns" if found else "no column"
+    raise UserError(f"{path}: {told} of images; its columns are {', '.join(schema.names)}")
+
+
+def _image_columns(schema: Any) -> list[str]:
     import pyarrow
 
-    schema = _schema(path)
     found = []
     for field in schema:
         kind = field.type
         if pyarrow.types.is_struct(kind):
             kind = next((part.type for part in kind if part.name == "bytes"), kind)
         if pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
-            found.append(field.name)
-    if len(found) == 1 or "image" in found:
-        return "image" if "image" in found else str(found[0])
-    told = "several columns" if found else "no column"
-    raise UserError(f"{path}: {told} of images; its columns are {', '.join(schema.names)}")
+            found.append(str(field.name))
+    return found

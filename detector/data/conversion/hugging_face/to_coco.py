@@ -71,7 +71,7 @@ def write_coco(
         for own in layout.objects(where, values):
             own |= {"id": len(objects) + 1, "image_id": one["id"]}
             if corners:
-                own["bbox"] = _turned(own["bbox"])
+                own["bbox"] = _turned(own["bbox"], where)
             objects.append(own)
     document = {
         "images": listed,
@@ -187,12 +187,18 @@ def _key(names: Mapping[str, Any], known: Sequence[str]) -> str | None:
     return next((name for name in known if name in names), None)
 
 
-def _turned(box: object) -> object:
+def _turned(box: object, where: str) -> object:
     """Corners as x, y, width, height; anything else as it is, for the reader to refuse."""
     if isinstance(box, list) and len(box) == 4:
         left, top, right, bottom = map(number, box)
         if None not in (left, top, right, bottom):
-            return [left, top, right - left, bottom - top]  # type: ignore[operator]
+            width, height = right - left, bottom - top  # type: ignore[operator]
+            if min(width, height) < 0:
+                raise UserError(
+                    f"{where}: the second corner of the box {shown(box)} is before the first; "
+                    "without --corners boxes are x, y, width, height"
+                )
+            return [left, top, width, height]
     return box
 
 
@@ -201,11 +207,13 @@ def _categories(
 ) -> list[dict[str, Any]]:
     """The classes; each object's category becomes its category id."""
     written = [one.pop("category") for one in objects]
-    texts = {one for one in written if isinstance(one, str)}
-    if texts:
+    if any(isinstance(one, str) for one in written):
         if given:
             raise UserError("class names are given, and categories have names already")
-        names = sorted(texts)
+        # Of all splits, so that every one has the same classes.
+        rows = split.values_of_all()
+        found = (one["category"] for row in rows for one in layout.objects(*row))
+        names = sorted({one for one in found if isinstance(one, str)})
         ids: Sequence[Any] = [names.index(one) if isinstance(one, str) else None for one in written]
     else:
         column = [layout.column] if layout.column else []

@@ -160,6 +160,79 @@ def test_one_file_that_describes_all_splits(tmp_path: Path) -> None:
     assert [found.annotations(i).file_name for i in range(2)] == ["train_1.jpg", "2.jpg"]
 
 
+def test_splits_are_what_datasets_takes_for_them(tmp_path: Path) -> None:
+    names = ("train/metadata.jsonl", "val/metadata.jsonl", "evaluation/metadata.jsonl")
+    usual, own = tmp_path / "usual", tmp_path / "own"
+    saved = [f"{name}/data-00000-of-00001.arrow" for name in ("hold-out", "main", "train_all")]
+    sharded = [f"train_{name}-0000{i}-of-00002.parquet" for name in ("a", "b") for i in (0, 1)]
+    shards = tmp_path / "shards"
+    for folder, own_names in ((usual, names), (own, saved), (shards, sharded)):
+        for name in own_names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+
+    def files(folder: Path, name: str) -> list[str]:
+        found = find_split(folder, name)
+        assert len(found.of_all) >= 3
+        return [path.relative_to(folder).as_posix() for path in found.files]
+
+    for name in ("validation", "val", "dev"):
+        assert files(usual, name) == ["val/metadata.jsonl"]
+    for name in ("test", "evaluation"):
+        assert files(usual, name) == ["evaluation/metadata.jsonl"]
+    with pytest.raises(UserError, match="several splits; give --split hold-out, main, train_all"):
+        find_split(own, None)
+    assert files(own, "hold-out") == ["hold-out/data-00000-of-00001.arrow"]
+    assert files(own, "train") == ["train_all/data-00000-of-00001.arrow"]
+    with pytest.raises(UserError, match="several splits; give --split train_a, train_b"):
+        find_split(shards, None)
+    with pytest.raises(UserError, match="several splits; give --split train_a, train_b"):
+        find_split(shards, "train")
+    assert files(shards, "train_b") == sharded[2:]
+
+
+def test_metadata_as_parquet(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="the extra imagenet is not installed")
+    datasets.disable_progress_bars()
+    folder = image_folder(tmp_path / "set", lines("dog", "cat"))
+    (folder / "metadata.jsonl").unlink()
+    table = datasets.Dataset.from_list(lines("dog", "cat"))
+    table.to_parquet(folder / "metadata.parquet")
+    assert written(folder, tmp_path / "coco").objects == 2
+    found = Coco(tmp_path / "coco/instances.json", tmp_path / "coco/images")
+    assert [found.annotations(i).labels.tolist() for i in range(2)] == [[1], [0]]
+    table.rename_column("file_name", "path").to_parquet(folder / "metadata.parquet")
+    with pytest.raises(UserError, match=r'row 0: expected an object with a "file_name"'):
+        written(folder, tmp_path / "x")
+
+
+def test_splits_have_the_same_classes(tmp_path: Path) -> None:
+    """Also where categories are names, and one split lacks some of them."""
+    image_folder(tmp_path / "set/train", lines("dog", "cat"))
+    image_folder(tmp_path / "set/val", lines("horse", "ant"))
+    for split in ("train", "val"):
+        written(tmp_path / "set", tmp_path / split, split, most=1)
+        found = Coco(tmp_path / split / "instances.json", tmp_path / split / "images")
+        assert found.classes == ("ant", "cat", "dog", "horse")
+
+
+def test_a_card_names_the_classes_of_a_table(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
+    import pyarrow
+
+    (tmp_path / "set/data").mkdir(parents=True)
+    parquet.write_table(pyarrow.table(rows()), tmp_path / "set/data/test.parquet")
+    with pytest.raises(UserError, match="nothing says what they are called"):
+        written(tmp_path / "set", tmp_path / "x")
+    (tmp_path / "set/README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: objects\n    struct:\n    - name: category\n"
+        "      list:\n        class_label:\n          names:\n            '0': coverall\n"
+        "            '1': mask\n            '2': gloves\n---\n"
+    )
+    written(tmp_path / "set", tmp_path / "coco")
+    assert Coco(tmp_path / "coco/instances.json", tmp_path / "coco/images").classes == CLASSES
+
+
 def test_classes_by_name_or_by_a_list(tmp_path: Path) -> None:
     named = image_folder(tmp_path / "named", lines("dog", "cat", "dog"))
     written(named, tmp_path / "by name")
@@ -186,7 +259,7 @@ def test_boxes_of_other_kinds(tmp_path: Path) -> None:
     found = Coco(tmp_path / "right/instances.json", tmp_path / "right/images")
     assert found.annotations(0).boxes.tolist() == [[30, 20, 50, 35]]
     sizes = image_folder(tmp_path / "sizes", lines("a", "b", box=(30, 20, 10, 5)))
-    with pytest.raises(UserError, match=r"expected .x, y, width, height. in pixels"):
+    with pytest.raises(UserError, match=r"\[30, 20, 10, 5\] is before .* without --corners boxes"):
         written(sizes, tmp_path / "b", corners=True)
     shares = image_folder(tmp_path / "shares", lines("a", box=(0.1, 0.2, 0.5, 0.5)))
     with pytest.raises(UserError, match="boxes are shares of the images' sides"):
@@ -268,7 +341,7 @@ def test_what_is_no_such_folder(tmp_path: Path) -> None:
         "tset",
     )
     refused("test-00000-of-00002.parquet is missing, one of 2 parts", data, "test")
-    refused("in several folders, .*/a and .*/b: name one of them", data, "validation")
+    refused("in several folders; give one of them in its place: .*/a, .*/b", data, "validation")
 
 
 def test_bad_contents(tmp_path: Path) -> None:
