@@ -9,9 +9,18 @@ from detector.errors import UserError
 from detector.yaml_values import YamlError, read_yaml
 
 
-def names_on_card(readme: Path, *column: str) -> tuple[str, ...]:
-    """Of a column, which may be nested, from 0 on; by ``dataset_info`` on a data set's card."""
-    return _names_in(_front_matter(readme), column, readme)
+def names_on_card(readme: Path, path: Path, *column: str) -> tuple[str, ...]:
+    """Of a column, which may be nested, from 0 on; by ``dataset_info`` on a data set's card.
+
+    Args:
+        path: of the data. Where a card is on several configurations, it may have the name of one.
+    """
+    front = _front_matter(readme)
+    told = front.get("dataset_info") if isinstance(front, dict) else None
+    known = told if isinstance(told, list) else [told]
+    own = [one for one in known if isinstance(one, dict) and one.get("config_name") in path.parts]
+    found = {_names_in(one, column, readme) for one in own or known}
+    return found.pop() if len(found) == 1 else ()
 
 
 def names_in_notes(written: bytes, path: Path, *column: str) -> tuple[str, ...]:

@@ -61,7 +61,10 @@ class Split:
         nothing says it."""
         first = self.files[0]
         own = names_in_notes(notes(first), first, *column) if first.suffix in SUFFIXES else ()
-        return own or names_on_card(self.folder / "README.md", *column)
+        cards = [folder / "README.md" for folder in (self.folder, self.folder.absolute().parent)]
+        return own or next(
+            filter(None, (names_on_card(card, first, *column) for card in cards)), ()
+        )
 
     def _described(self, path: Path) -> Iterator[Row]:
         for where, values, name in described_images(path):

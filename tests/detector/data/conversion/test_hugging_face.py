@@ -233,6 +233,24 @@ def test_a_card_names_the_classes_of_a_table(tmp_path: Path) -> None:
     assert Coco(tmp_path / "coco/instances.json", tmp_path / "coco/images").classes == CLASSES
 
 
+def test_a_card_on_several_configurations(tmp_path: Path) -> None:
+    """Whose classes differ: those of the one that the folder is named after, or none."""
+    form = (
+        "- config_name: {0}\n  features:\n  - name: objects\n    struct:\n    - name: categories\n"
+        "      list:\n        class_label:\n          names:\n            '0': {0} 0\n"
+    )
+    infos = form.format("mini") + form.format("full")
+    for name in ("mini", "full", "other"):
+        image_folder(tmp_path / "set" / name, lines(0))
+    (tmp_path / "set/README.md").write_text(f"---\ndataset_info:\n{infos}---\n")
+    for name in ("mini", "full"):
+        written(tmp_path / "set" / name, tmp_path / name)
+        found = Coco(tmp_path / name / "instances.json", tmp_path / name / "images")
+        assert found.classes == (f"{name} 0",)
+    with pytest.raises(UserError, match="nothing says what they are called"):
+        written(tmp_path / "set/other", tmp_path / "other")
+
+
 def test_classes_by_name_or_by_a_list(tmp_path: Path) -> None:
     named = image_folder(tmp_path / "named", lines("dog", "cat", "dog"))
     written(named, tmp_path / "by name")
