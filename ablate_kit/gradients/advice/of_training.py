@@ -11,6 +11,7 @@ from ablate_kit.gradients.diagnose import FROZEN, HEALTHY, UNSEEN, Diagnosis
 from ablate_kit.plural import counted
 
 _LEARNING = (HEALTHY, "dead_rows", "intermittent", "high")
+_CLIPPED = 3  # steps of one norm, which are no chance
 
 
 def of_steps(diagnosis: Diagnosis) -> Iterator[Advice]:
@@ -28,6 +29,21 @@ def of_steps(diagnosis: Diagnosis) -> Iterator[Advice]:
     elif skipped:
         yield Advice(
             "run", f"The gradient scaler skipped {counted(skipped, 'step')}, not counted here.", ()
+        )
+
+
+def of_clipping(diagnosis: Diagnosis) -> Iterator[Advice]:
+    """What norms mean where a loop clips them, as transformers' Trainer does unless it is told."""
+    measured, steps = diagnosis.measured, diagnosis.steps
+    ceiling, count = measured.timeline.ceiling, measured.timeline.at_ceiling
+    if measured.clipped and count >= _CLIPPED and count >= steps / 10:
+        yield Advice(
+            "run",
+            f"In {count} of {counted(steps, 'step')} all gradients together have a norm of "
+            f"{ceiling:.4g}: the loop clips them before they are read. What is low or vanishing "
+            "here may be so by that alone. To read them before: monitor.observe() before clipping, "
+            "or max_grad_norm=0 for transformers' Trainer.",
+            (),
         )
 
 

@@ -7,6 +7,7 @@ from torch.optim import LBFGS, SGD, AdamW
 from torch.optim.swa_utils import AveragedModel
 
 from ablate_kit.errors import UserError
+from ablate_kit.gradients.advice.advise import advise
 from ablate_kit.gradients.diagnose import TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.gradients.parameter_names import named_parameters
@@ -65,6 +66,39 @@ def test_scaled_gradients_are_unscaled_and_skipped_steps_are_none(
     assert found.grad_norm == pytest.approx(2**0.5)
     assert found.grad_max == pytest.approx(1.0)
     assert not found.dead_rows
+
+
+@pytest.mark.parametrize("limit", [0.1, 1e6])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_advice_says_where_a_loop_clips(limit: float, *, by_hand: bool) -> None:
+    """As transformers' Trainer does by default: norms are of the clipped gradients."""
+    torch.manual_seed(0)
+    layer = linear()
+    optimizer = AdamW(layer.parameters(), lr=1e-3)
+    with GradientMonitor(layer, optimizer) as monitor:
+        for _ in range(8):
+            layer(torch.randn(4, 3)).square().sum().backward()
+            if by_hand:
+                monitor.observe()
+            nn.utils.clip_grad_norm_(layer.parameters(), limit)
+            optimizer.step()
+            optimizer.zero_grad()
+    told = [one.sentence for one in advise(diagnose(monitor.measured())) if "clips" in one.sentence]
+    if limit > 1 or by_hand:
+        assert told == []
+    else:
+        assert told[0].startswith("In 8 of 8 steps all gradients together have a norm of 0.1: ")
+
+
+def test_equal_gradients_are_not_said_to_be_clipped() -> None:
+    layer = linear()
+    optimizer = SGD(layer.parameters(), lr=1e-3)
+    with GradientMonitor(layer, optimizer) as monitor:
+        for _ in range(8):
+            layer.weight.sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert not any("clips" in one.sentence for one in advise(diagnose(monitor.measured())))
 
 
 def test_gradients_observed_before_clipping() -> None:
