@@ -146,11 +146,11 @@ def _against_labels(first: Result) -> str:
 def _against_itself(first: Result) -> str:
     counts, name = first.evaluation.counts, safe.line(first.name)
     return (
-        f"{counted(counts['images'], 'image')} without labels: what stands for their objects are "
-        f"the {counts['ground_truths']:,} boxes of {scores(first.evaluation)} or more that {name} "
-        f"finds. Every number is a distance from {name}, not from the truth: which of two is "
-        "right, none says\nmatched IoU: of the boxes that are kept; class flips, lost, new: for "
-        "each of those boxes, at that score"
+        f"{counted(counts['images'], 'image')} without labels: for their objects stand "
+        f"{counted(counts['ground_truths'], 'box', 'boxes')} of {scores(first.evaluation)} or more "
+        f"that {name} finds. Every number is a distance from {name}, not from the truth: which of "
+        "two is right, none says\nmatched IoU: of the boxes that are kept; class flips, lost, new: "
+        "for each of those boxes, at that score"
     )
 
 

@@ -51,7 +51,7 @@ def test_a_sweep_is_the_same_by_recipe_and_in_python(
     run: Run, recipe: Path, photographs: Path, tmp_path: Path
 ) -> None:
     out = run("sweep", recipe, "-o", tmp_path / "run")
-    assert f"{IMAGES} images without labels: what stands for their objects are the" in out
+    assert f"{IMAGES} images without labels: for their objects stand " in out
     assert "a distance from unmodified, not from the truth" in out
     assert "AP against the unmodified model" in out
     assert "matched IoU" in out
