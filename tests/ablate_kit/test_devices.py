@@ -33,6 +33,7 @@ from ablate_kit.sweeps.recipe_sweep import open_sweep, run
 from ablate_kit.sweeps.recipes.donor_variants import patches
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import sweep
+from ablate_kit.sweeps.taken_tensors import TakenTensor
 from ablate_kit.sweeps.variant import Variant
 from detector.config import preset
 from detector.data.augmentation.letterbox import GRAY
@@ -252,13 +253,17 @@ def test_means_are_those_of_the_device_that_variants_run_on(hybrid: Path, device
 def test_what_is_between_a_model_and_a_donor(hybrid: Path, device: str) -> None:
     with open_checkpoint(hybrid) as checkpoint:
         tensors = dict(open_adapter(checkpoint, device=device).module.state_dict())
-    donor = {name: tensor * 1.5 for name, tensor in tensors.items() if tensor.is_floating_point()}
+    donor = {
+        name: TakenTensor(tensor * 1.5)
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point()
+    }
     (half,) = [
         one for one in patches(tensors, donor, {"all": list(donor)}, [0.5]) if "0.5" in one.name
     ]
     for name, found in (half.tensors or {}).items():
-        assert str(found.device) == device
-        assert torch.allclose(found.cpu(), 1.25 * tensors[name].cpu(), rtol=1e-6), name
+        assert str(found.value.device) == device
+        assert torch.allclose(found.value.cpu(), 1.25 * tensors[name].cpu(), rtol=1e-6), name
 
 
 def test_the_monitor_measures_on_a_device(device: str) -> None:

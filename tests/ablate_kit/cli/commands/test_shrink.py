@@ -11,6 +11,7 @@ from PIL import Image
 import ablate_kit as ak
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.sweeps.recipe_sweep import run as run_sweep
+from detector.disk.sealed import sealed, unsealed
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.small_sweeps import sweep_recipe
@@ -155,7 +156,9 @@ def test_joint_cuts_are_judged_as_the_run_that_chose_their_parts(
     # What says which images belong together is for the run's own; the margin is for all.
     # Where images are given, nobody looks for the run's.
     manifest = folder / "study.json"
-    manifest.write_text(manifest.read_text().replace('"limit": 12', '"limit": 11'))
+    noted = unsealed(json.loads(manifest.read_text()))
+    noted["data"]["limit"] = 11
+    manifest.write_text(json.dumps(sealed(noted)))
     done = ablate(*words, "-o", tmp_path / "b.safetensors", "--shapes", "--limit", 14)
     assert "14 images, " in done.out
     assert "on AP at a margin of 0.5" in done.out
