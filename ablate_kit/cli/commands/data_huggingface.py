@@ -31,9 +31,13 @@ def huggingface(
         ),
     ] = None,
     corners: Annotated[
-        bool,
-        typer.Option("--corners", help="Boxes are x1, y1, x2, y2; by default x, y, width, height."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--corners/--sizes",
+            help="Boxes are x1, y1, x2, y2, or x, y, width, height; by default the latter, and "
+            "what looks like corners is refused.",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Take only the first N images.", min=1)] = None,
 ) -> None:
     """Write a split of a Hugging Face data set as COCO files, which all commands read."""

@@ -7,6 +7,7 @@ by these few rules. What they do not read is refused by their callers, never gue
 import json
 import re
 from collections.abc import Callable
+from pathlib import PureWindowsPath
 from typing import Literal, get_args
 
 from detector.errors import UserError, did_you_mean
@@ -59,6 +60,12 @@ def pixels(value: object) -> int | None:
     """A side of an image."""
     side = whole(value)
     return side if side is not None and 1 <= side <= MOST_PIXELS else None
+
+
+def stays_inside(name: str) -> bool:
+    """Whether the name of a file, as a stranger wrote it, leads into the folder that it is in."""
+    parts = PureWindowsPath(name)  # whose rules know both separators and drive letters
+    return bool(parts.name) and not (parts.anchor or ".." in parts.parts or "\0" in name)
 
 
 def check_difficult(value: str) -> None:

@@ -26,6 +26,7 @@ from detector.data.formats.fields import (
     pixels,
     refuse,
     shown,
+    stays_inside,
 )
 from detector.data.formats.records import MALFORMED, Records
 from detector.disk.bounded import PACKED_ERRORS, read_bounded
@@ -211,14 +212,11 @@ def _small_numbers(values: list[Any]) -> bool:
 def _check_inside(images: Records, file_names: list[str]) -> None:
     """Tells of file names that lead out of the folder of images."""
     for place, name in enumerate(file_names):
-        if not images.good[place]:
-            continue
-        # Windows rules know both separators and drive letters, so they refuse what either would.
-        parts = PureWindowsPath(name)
-        if not parts.name or parts.anchor or ".." in parts.parts or "\0" in name:
+        if images.good[place] and not stays_inside(name):
             problem = f"file_name {shown(name)} does not stay inside the image folder"
-            if parts.name and "\0" not in name:
-                problem += f"; expected a path from there on, such as {shown(parts.name)}"
+            last = PureWindowsPath(name).name
+            if last and "\0" not in name:
+                problem += f"; expected a path from there on, such as {shown(last)}"
             images.reject(place, MALFORMED, problem)
 
 

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from detector.data.conversion.hugging_face.tables import table_values
-from detector.data.formats.fields import shown
+from detector.data.formats.fields import shown, stays_inside
 from detector.disk.bounded import text_of
 from detector.errors import UserError
 
@@ -19,8 +19,7 @@ def described_images(path: Path) -> Iterator[tuple[str, dict[str, Any], str]]:
         name = values.pop("file_name", None) if isinstance(values, dict) else None
         if not isinstance(name, str):
             raise UserError(f'{where}: expected an object with a "file_name"')
-        parts = PureWindowsPath(name)  # whose rules know both separators and drive letters
-        if not parts.name or parts.anchor or ".." in parts.parts or "\0" in name:
+        if not stays_inside(name):
             raise UserError(f"{where}: {shown(name)} does not stay inside the folder")
         yield where, values, name
 

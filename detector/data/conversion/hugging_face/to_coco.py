@@ -43,7 +43,7 @@ def write_coco(
     place: Path,
     *,
     classes: Sequence[str] = (),
-    corners: bool = False,
+    corners: bool | None = None,
     most: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Written:
@@ -51,7 +51,8 @@ def write_coco(
 
     Args:
         classes: what the numbers of categories are called, where the data set does not say it.
-        corners: boxes are x1, y1, x2, y2; else x, y, width, height.
+        corners: boxes are x1, y1, x2, y2, or else x, y, width, height; None: the latter, unless
+            they look like the former.
         most: as many of the first images.
         advance: is told of every image.
 
@@ -79,7 +80,7 @@ def write_coco(
         "categories": _categories(split, layout, objects, classes),
     }
     found = instances_in(document, split.folder, with_files=True)
-    notes = [*found.notes, *_looked_at(found, split.folder, corners=corners)]
+    notes = [*found.notes, *_looked_at(found, split.folder, told=corners is not None)]
     (place / "instances.json").write_text(json.dumps(document), encoding="utf-8")
     return Written(len(listed), len(objects), images.oriented, notes)
 
@@ -196,7 +197,7 @@ def _turned(box: object, where: str) -> object:
             if min(width, height) < 0:
                 raise UserError(
                     f"{where}: the second corner of the box {shown(box)} is before the first; "
-                    "without --corners boxes are x, y, width, height"
+                    "with --sizes boxes are x, y, width, height"
                 )
             return [left, top, width, height]
     return box
@@ -229,8 +230,9 @@ def _categories(
     return [{"id": key, "name": name} for key, name in enumerate(names)]
 
 
-def _looked_at(found: Instances, where: Path, *, corners: bool) -> list[str]:
-    """Notes on boxes; ``UserError`` where they look as if they were written in another way."""
+def _looked_at(found: Instances, where: Path, *, told: bool) -> list[str]:
+    """Notes on boxes; ``UserError`` where they look as if they were written in another way, and
+    nobody ``told`` in which."""
     if not len(found.boxes):
         return []
     widths, heights = found.widths[found.image], found.heights[found.image]
@@ -240,9 +242,9 @@ def _looked_at(found: Instances, where: Path, *, corners: bool) -> list[str]:
     if found.corners.max() <= 2 and min(widths.min(), heights.min()) > 2:
         raise UserError(f"{where}: boxes are shares of the images' sides; expected pixels")
     count = int(np.count_nonzero(outside))
-    if count and not corners and ((second >= first) & (second <= room)).all():
+    if count and not told and ((second >= first) & (second <= room)).all():
         raise UserError(
             f"{where}: {count:,} of {len(found.boxes):,} boxes leave their image as x, y, width, "
-            "height, and none does as two corners: give --corners"
+            "height, and none does as two corners: give --corners, or --sizes where they are none"
         )
     return [f"boxes leave their image by more than a pixel ({count:,})"] if count else []

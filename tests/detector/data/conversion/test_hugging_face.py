@@ -273,11 +273,13 @@ def test_boxes_of_other_kinds(tmp_path: Path) -> None:
     corners = image_folder(tmp_path / "corners", lines("a", "b", box=(30, 20, 50, 35)))
     with pytest.raises(UserError, match=r"2 of 2 boxes leave their image .* give --corners"):
         written(corners, tmp_path / "a")
+    told = written(corners, tmp_path / "as sizes", corners=False)
+    assert told.notes == ["boxes leave their image by more than a pixel (2)"]
     written(corners, tmp_path / "right", corners=True)
     found = Coco(tmp_path / "right/instances.json", tmp_path / "right/images")
     assert found.annotations(0).boxes.tolist() == [[30, 20, 50, 35]]
     sizes = image_folder(tmp_path / "sizes", lines("a", "b", box=(30, 20, 10, 5)))
-    with pytest.raises(UserError, match=r"\[30, 20, 10, 5\] is before .* without --corners boxes"):
+    with pytest.raises(UserError, match=r"\[30, 20, 10, 5\] is before .* with --sizes boxes"):
         written(sizes, tmp_path / "b", corners=True)
     shares = image_folder(tmp_path / "shares", lines("a", box=(0.1, 0.2, 0.5, 0.5)))
     with pytest.raises(UserError, match="boxes are shares of the images' sides"):
