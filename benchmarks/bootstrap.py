@@ -35,7 +35,7 @@ from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.significance import changes
-from ablate_kit.models.annotations import read_annotations
+from ablate_kit.models.labels.annotations import read_annotations
 
 THRESHOLD = 0.3
 

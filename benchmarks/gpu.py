@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.models.device import check_device
+from ablate_kit.models.inference.device import check_device
 from ablate_kit.reports.table import Table
 from ablate_kit.versions import versions_here
 

@@ -22,8 +22,8 @@ from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import select_attentions
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.detect import detect
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.detect import detect
+from ablate_kit.models.opening.open import open_adapter
 
 Change = np.ndarray[Any, np.dtype[np.float64]]
 

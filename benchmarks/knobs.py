@@ -16,9 +16,9 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.costs.latency import TimingRounds, take_turns
 from ablate_kit.costs.one_pass import flops_of
 from ablate_kit.knobs.reused_calls import ReusedCalls
-from ablate_kit.models.detect import inference
-from ablate_kit.models.framework_registry import choose
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.detect import inference
+from ablate_kit.models.opening.framework_registry import choose
+from ablate_kit.models.opening.open import open_adapter
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
 

@@ -98,7 +98,7 @@ def full_report(folder: Path, clock: Clock) -> float:
     from ablate_kit.metrics.confusion import confusion
     from ablate_kit.metrics.detection_files import read_dump
     from ablate_kit.metrics.evaluate import evaluate
-    from ablate_kit.models.annotations import read_annotations
+    from ablate_kit.models.labels.annotations import read_annotations
 
     with clock.part("load"):
         against = read_annotations(folder / "truth.json")
@@ -114,7 +114,7 @@ def matched_pairs(folder: Path, clock: Clock) -> float:
     from ablate_kit.metrics.f1 import f1_matched_pairs
     from ablate_kit.metrics.giou import published_giou
     from ablate_kit.metrics.matching import published_pairs
-    from ablate_kit.models.annotations import read_annotations
+    from ablate_kit.models.labels.annotations import read_annotations
 
     with clock.part("load"):
         against = read_annotations(folder / "truth.json")

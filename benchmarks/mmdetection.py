@@ -36,9 +36,9 @@ from ablate_kit.ablations.kinds.layers import Layers
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.bridge.to_transformers import to_transformers
-from ablate_kit.models.detect import detect
-from ablate_kit.models.open import open_adapter
-from ablate_kit.models.rewrite import write_bridge
+from ablate_kit.models.inference.detect import detect
+from ablate_kit.models.opening.open import open_adapter
+from ablate_kit.models.rewriting.rewrite import write_bridge
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variant import Variant
 from detector.data.dataset import read_image

@@ -32,8 +32,8 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.image_detections import ImageDetections
-from ablate_kit.models.open import open_adapter
-from ablate_kit.models.rewrite import write_bridge
+from ablate_kit.models.opening.open import open_adapter
+from ablate_kit.models.rewriting.rewrite import write_bridge
 
 HEAD = "| model | tensors |" + " pixels | logits | boxes | detections |" * 2
 PHOTOGRAPHS = 2

@@ -9,7 +9,7 @@ from chosen_images import take
 
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.models.annotations import read_annotations
+from ablate_kit.models.labels.annotations import read_annotations
 
 Pair = tuple[Detections, Detections]
 

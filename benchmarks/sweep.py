@@ -39,11 +39,11 @@ from ablate_kit.ablations.kinds.layers import Layers
 from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.batches import Group, groups, prepared_batches
-from ablate_kit.models.detect import device_of, inference
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.image_detections import ImageDetections
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.batches import Group, groups, prepared_batches
+from ablate_kit.models.inference.detect import device_of, inference
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.execution.disagreement import disagreement
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.plan import shares

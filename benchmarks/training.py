@@ -29,7 +29,7 @@ from unittest import mock
 
 import torch
 
-from ablate_kit.models.training_evaluator import evaluator
+from ablate_kit.models.inference.training_evaluator import evaluator
 from detector.network.ops import bilinear, neighborhood_attention
 from detector.training.detection_task import detection_trainer
 from detector.training.recipes.train_recipe import TrainRecipe, parse_recipe

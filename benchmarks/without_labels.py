@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from ablate_kit.metrics.average_precision import average_precision
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.fidelity import fidelity
-from ablate_kit.models.own_objects import own_objects
+from ablate_kit.models.labels.own_objects import own_objects
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 
 SMALL = 0.01  # of AP

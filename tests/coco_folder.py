@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.truth import ground_truth
 from detector.data.dataset import Dataset
 
 

@@ -12,7 +12,7 @@ from ablate_kit.api.sweeping import sweep
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.result import Result
-from ablate_kit.models.annotations import annotated_images
+from ablate_kit.models.labels.annotations import annotated_images
 from detector.data.dataset import is_labelled
 
 

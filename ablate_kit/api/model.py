@@ -26,12 +26,12 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.hub import downloads, with_commit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.classes import read_class_names
-from ablate_kit.models.device import check_device
-from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.frameworks import own_code
-from ablate_kit.models.open import open_adapter
-from ablate_kit.models.runnable import runnable
+from ablate_kit.models.inference.device import check_device
+from ablate_kit.models.labels.classes import read_class_names
+from ablate_kit.models.opening.framework_registry import anatomy_of
+from ablate_kit.models.opening.open import open_adapter
+from ablate_kit.models.opening.runnable import runnable
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages as Reference
 from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind

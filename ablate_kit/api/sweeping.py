@@ -20,10 +20,10 @@ from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
 from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
-from ablate_kit.models.classes import unmatched_classes
-from ablate_kit.models.own_objects import looked_at_for
+from ablate_kit.models.labels.classes import unmatched_classes
+from ablate_kit.models.labels.own_objects import looked_at_for
+from ablate_kit.models.labels.truth import crowded
 from ablate_kit.models.tied_names import notes_on_tied
-from ablate_kit.models.truth import crowded
 from ablate_kit.sweeps import recipe_sweep
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement

@@ -42,7 +42,7 @@ class CopyOptions:
     def write_all_of(self, kind: "Kind", checkpoint: Path, output: Path) -> None:
         """A copy for each ablation of a kind that needs no images."""
         from ablate_kit.ablations.kinds.kind import KindContext
-        from ablate_kit.models.framework_registry import anatomy_of
+        from ablate_kit.models.opening.framework_registry import anatomy_of
 
         with self.open(checkpoint) as opened:
             source = KindContext(opened, anatomy=anatomy_of(opened))

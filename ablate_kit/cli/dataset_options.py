@@ -131,7 +131,7 @@ class DataOptions(AnnotatedFiles, Images):
 
     def to_evaluate(self, device: str, output: Path | None) -> "Dataset":
         """The data set opened, after what else takes less time to find than a model to make."""
-        from ablate_kit.models.device import check_device
+        from ablate_kit.models.inference.device import check_device
         from detector.data.dataset import check_scorable
 
         if output:

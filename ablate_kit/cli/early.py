@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ablate_kit.checkpoints.hub import hub_id, is_hub_id
 from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.errors import UserError
-from ablate_kit.models.framework_registry import check_model
+from ablate_kit.models.opening.framework_registry import check_model
 from ablate_kit.shipped import named_in, recipe_file
 from detector.disk.links import beside
 from detector.zoo import BUILTIN, shipped

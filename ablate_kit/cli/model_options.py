@@ -11,9 +11,9 @@ import typer
 
 from ablate_kit.cli.common_options import Download, Weights
 from ablate_kit.cli.early import check_files
-from ablate_kit.models.framework_registry import USAGE, check_model
 from ablate_kit.models.frameworks import own_code
-from ablate_kit.models.known_elsewhere import OWN
+from ablate_kit.models.opening.framework_registry import USAGE, check_model
+from ablate_kit.models.unsupported.known_elsewhere import OWN
 
 if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint
@@ -63,7 +63,7 @@ class ModelOptions:
 
     def open(self, checkpoint: "Checkpoint", device: str = "cpu") -> "Adapter":
         """The detector of a checkpoint."""
-        from ablate_kit.models.open import open_adapter
+        from ablate_kit.models.opening.open import open_adapter
 
         return open_adapter(
             checkpoint,
@@ -75,10 +75,10 @@ class ModelOptions:
 
     @contextmanager
     def runnable(self, path: Path) -> "Iterator[tuple[Checkpoint, Checkpoint]]":
-        """The checkpoint at ``path``, and what of it is to be opened (``models.runnable``)."""
+        """The checkpoint at ``path``, and what of it is opened (``models.opening.runnable``)."""
         from ablate_kit.checkpoints import open_checkpoint
-        from ablate_kit.models.classes import read_class_names
-        from ablate_kit.models.runnable import runnable
+        from ablate_kit.models.labels.classes import read_class_names
+        from ablate_kit.models.opening.runnable import runnable
 
         names = read_class_names(self.class_names) if self.class_names else None
         with (

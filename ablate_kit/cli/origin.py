@@ -19,7 +19,7 @@ def origin(
 
     packages: tuple[str, ...] = ()
     if models:
-        from ablate_kit.models.framework_registry import packages_of
+        from ablate_kit.models.opening.framework_registry import packages_of
 
         packages = packages_of(models)
     runs = ", ".join(models) or None

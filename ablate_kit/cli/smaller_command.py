@@ -5,8 +5,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablate_kit.checkpoints.naming import name_of
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
     from ablate_kit.metrics.uncertainty.comparison import Comparison
@@ -22,8 +22,8 @@ def smaller_command(
     ``compared`` is all of the run's changes, as its report has them. Raises ``UserError`` where
     nothing of what is free can be taken out.
     """
-    from ablate_kit.models.detect import device_of
-    from ablate_kit.models.open import open_adapter
+    from ablate_kit.models.inference.detect import device_of
+    from ablate_kit.models.opening.open import open_adapter
     from ablate_kit.shrinking.free_parts import free_parts
     from ablate_kit.shrinking.free_variants import free_variants
     from ablate_kit.shrinking.smaller_checkpoint import plan

@@ -17,8 +17,8 @@ from ablate_kit.costs.cost import Cost, Setup
 from ablate_kit.costs.latency import USUAL, Latency, TimingRounds, take_turns
 from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.detect import inference
-from ablate_kit.models.device import waiting_for
+from ablate_kit.models.inference.detect import inference
+from ablate_kit.models.inference.device import waiting_for
 from detector.data.dataset import Pixels
 
 BATCHES = (1, 8)

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from ablate_kit.knobs.reused_calls import ReusedCalls
 from ablate_kit.metrics.detections import MAX_DETECTIONS, Detections
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.models.batches import batch_sizes, groups, prepared_batches
-from ablate_kit.models.detect import Collector, inference
 from ablate_kit.models.image_detections import ImageDetections
+from ablate_kit.models.inference.batches import batch_sizes, groups, prepared_batches
+from ablate_kit.models.inference.detect import Collector, inference
 from ablate_kit.models.model_knobs import Knobs
 from ablate_kit.sweeps.execution.identical import identical
 from detector.data.dataset import Dataset

@@ -11,9 +11,9 @@ from ablate_kit.knobs.knob_settings import Setting
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.detect import inference
+from ablate_kit.models.inference.detect import inference
+from ablate_kit.models.labels.own_objects import own_objects
 from ablate_kit.models.model_knobs import Knobs
-from ablate_kit.models.own_objects import own_objects
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import Sweep
 from detector.data.dataset import Dataset, is_labelled

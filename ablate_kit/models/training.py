@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.classes import match_classes
+from ablate_kit.models.labels.classes import match_classes
 from detector.data.dataset import Dataset
 
 WEIGHT_DECAY = 1e-4  # as the DETR family is trained, and torchvision's script has it

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablate_kit.metrics.detections import GroundTruth
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.truth import ground_truth
 from ablate_kit.retraining.retrain_recipe import Run
 from ablate_kit.sweeps.data_digest import data_digest
 from detector.data.dataset import Dataset, check_scorable, is_of_files, limit

@@ -25,10 +25,10 @@ from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.stored import save_npz
-from ablate_kit.models.classes import unlearned_classes
-from ablate_kit.models.detect import detect_all
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
-from ablate_kit.models.training_evaluator import evaluator
+from ablate_kit.models.inference.detect import detect_all
+from ablate_kit.models.inference.training_evaluator import evaluator
+from ablate_kit.models.labels.classes import unlearned_classes
 from ablate_kit.plural import counted
 from ablate_kit.retraining.retrain_recipe import Run
 from ablate_kit.retraining.run_data import RunData

@@ -20,7 +20,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.detect import inference
+from ablate_kit.models.inference.detect import inference
 from ablate_kit.shrinking.equality import images_of
 from ablate_kit.shrinking.reduction import Reduction
 from ablate_kit.shrinking.structures import RemovedChannels

@@ -16,11 +16,11 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.model_knobs import Knob
-from ablate_kit.models.rewrite import Content, write_noted
+from ablate_kit.models.opening.framework_registry import choose
+from ablate_kit.models.rewriting.rewrite import Content, write_noted
 from ablate_kit.shrinking.structures import Turned
 from ablate_kit.shrinking.transformers_folder import read_config, write_folder
 from detector.checkpoint import layout_of, weights_metadata

@@ -13,8 +13,8 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.batches import groups
-from ablate_kit.models.detect import inference
+from ablate_kit.models.inference.batches import groups
+from ablate_kit.models.inference.detect import inference
 from ablate_kit.plural import counted
 from detector.data.dataset import Dataset, Pixels
 

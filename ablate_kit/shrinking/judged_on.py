@@ -9,7 +9,7 @@ import numpy as np
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.own_objects import looked_at_for
+from ablate_kit.models.labels.own_objects import looked_at_for
 from ablate_kit.sweeps.images_of_run import images_of
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run_folder.ledger import Ledger

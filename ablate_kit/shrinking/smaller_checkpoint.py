@@ -15,11 +15,11 @@ from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.framework_registry import anatomy_of
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter, config_and_names
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
-from ablate_kit.models.open import open_adapter
-from ablate_kit.models.rewrite import note_for, write_noted
+from ablate_kit.models.opening.framework_registry import anatomy_of
+from ablate_kit.models.opening.open import open_adapter
+from ablate_kit.models.rewriting.rewrite import note_for, write_noted
 from ablate_kit.shrinking.channels import take_channels
 from ablate_kit.shrinking.configured import Configured, Fewer, configured, write_configured
 from ablate_kit.shrinking.equality import OutputAgreement, agreement

@@ -8,7 +8,7 @@ from typing import Any
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.framework_registry import anatomy_of
+from ablate_kit.models.opening.framework_registry import anatomy_of
 from ablate_kit.studies.structure import Part, first_uses, structure, tell_of_uncounted, traced
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, recipe_of

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.models.detect import inference, placed
+from ablate_kit.models.inference.detect import inference, placed
 from ablate_kit.sweeps.execution.trace import Call, Trace, tensors_in
 
 Gives = Literal["removed", "constant"]

@@ -20,7 +20,7 @@ from ablate_kit.anatomy.layouts import is_beside
 from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.models.detect import inference, placed
+from ablate_kit.models.inference.detect import inference, placed
 from ablate_kit.plural import first_few
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
 from ablate_kit.sweeps.execution.trace import NEVER, Trace

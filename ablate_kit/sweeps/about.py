@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ablate_kit import text as safe
-from ablate_kit.models.framework_registry import packages_of
+from ablate_kit.models.opening.framework_registry import packages_of
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run_folder.checked_json import keep_value, kept_value
 from ablate_kit.versions import versions_here

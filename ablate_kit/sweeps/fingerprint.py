@@ -14,9 +14,9 @@ from ablate_kit.checkpoints.digest import checkpoint_digest, digest_of_names
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.evaluate import VERSION
-from ablate_kit.models.classes import read_class_names
-from ablate_kit.models.device import gpu_libraries
-from ablate_kit.models.framework_registry import choose
+from ablate_kit.models.inference.device import gpu_libraries
+from ablate_kit.models.labels.classes import read_class_names
+from ablate_kit.models.opening.framework_registry import choose
 from ablate_kit.sweeps.data_digest import DataDigest
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run_folder.run_inputs import HUB, LIBRARIES

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.own_objects import looked_at_for
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.own_objects import looked_at_for
+from ablate_kit.models.labels.truth import ground_truth
 from ablate_kit.sweeps.data_digest import data_digest
 from ablate_kit.sweeps.recipes.named_files import below
 from ablate_kit.sweeps.run_folder.ledger import Ledger

@@ -16,11 +16,11 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.result import is_control
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.classes import unmatched_classes
-from ablate_kit.models.framework_registry import anatomy_of
-from ablate_kit.models.own_objects import looked_at_for
+from ablate_kit.models.labels.classes import unmatched_classes
+from ablate_kit.models.labels.own_objects import looked_at_for
+from ablate_kit.models.labels.truth import crowded
+from ablate_kit.models.opening.framework_registry import anatomy_of
 from ablate_kit.models.tied_names import notes_on_tied
-from ablate_kit.models.truth import crowded
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement

@@ -9,12 +9,12 @@ from typing import Any
 
 from ablate_kit.checkpoints.digest import checkpoint_digest
 from ablate_kit.checkpoints.hub import is_hub_id
+from ablate_kit.checkpoints.naming import names_of
 from ablate_kit.errors import UserError
 from ablate_kit.file_names import files_in
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.frameworks import own_code
-from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.open_sweep import OpenSweep

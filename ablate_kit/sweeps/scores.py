@@ -8,7 +8,7 @@ from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.parallel import in_threads
-from ablate_kit.models.own_objects import own_objects
+from ablate_kit.models.labels.own_objects import own_objects
 from ablate_kit.sweeps.scheduler import Batches
 from ablate_kit.sweeps.store import Store
 from ablate_kit.sweeps.variant import Variant

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.models.batches import groups
-from ablate_kit.models.detect import device_of, inference
-from ablate_kit.models.device import clock_on
+from ablate_kit.models.inference.batches import groups
+from ablate_kit.models.inference.detect import device_of, inference
+from ablate_kit.models.inference.device import clock_on
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.framework_registry import choose
 from ablate_kit.models.model_knobs import Knobs
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.framework_registry import choose
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 
 

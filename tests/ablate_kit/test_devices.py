@@ -22,9 +22,9 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.gradients.diagnose import diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.detect import inference
 from ablate_kit.models.image_detections import ImageDetections
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.detect import inference
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.execution.disagreement import disagreement
 from ablate_kit.sweeps.execution.executor import VariantExecutor

@@ -258,7 +258,7 @@ def look_at_training(path: Path) -> None:
 
 def look_at_detections(path: Path) -> None:
     from ablate_kit.metrics.detection_files import read_dump
-    from ablate_kit.models.annotations import read_annotations
+    from ablate_kit.models.labels.annotations import read_annotations
 
     folder = next(one for one in path.parents if (one / "truth.json").is_file())
     against = read_annotations(folder / "truth.json")

@@ -1,6 +1,6 @@
 """Runs ``ablate`` and has a signal arrive just before the n-th call of one of its functions.
 
-    stopped.py SIGKILL 2 ablate_kit.models.batches:prepared_batches sweep recipe.yaml
+    stopped.py SIGKILL 2 ablate_kit.models.inference.batches:prepared_batches sweep recipe.yaml
 
 A signal at a counted call is the same on every machine, however busy; one at a time is not.
 """

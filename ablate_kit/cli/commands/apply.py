@@ -50,7 +50,7 @@ def apply(
 
             smaller_checkpoint.recreate(opened, content, output)
         else:
-            from ablate_kit.models import rewrite
+            from ablate_kit.models.rewriting import rewrite
 
             rewrite.recreate(opened, content, output, source)
     say(f"{output}  SHA-256 {content.output}, as the receipt says")

@@ -69,7 +69,7 @@ def heads(
     from ablate_kit.ablations.kinds import heads as heads_rule
     from ablate_kit.ablations.kinds.kind import KindContext
     from ablate_kit.ablations.name_patterns import file_name, parse_spans
-    from ablate_kit.models.framework_registry import anatomy_of
+    from ablate_kit.models.opening.framework_registry import anatomy_of
 
     if sum((chosen is not None, percent is not None, each)) != 1:
         raise UserError("give one of --heads, --percent and --each")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.checkpoints.naming import names_of, names_of_two
 from ablate_kit.cli.common_options import BatchSize, Device
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
@@ -15,7 +16,6 @@ from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, ScoreThreshold, StatisticsOptions, Top
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import names_of, names_of_two
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def evaluate(
     if no_replay and len(names) < 2:
         raise UserError("--no-replay has no effect on one alone: nothing is replayed")
     from ablate_kit.metrics.uncertainty.comparison import compare
-    from ablate_kit.models.truth import crowded
+    from ablate_kit.models.labels.truth import crowded
     from ablate_kit.reports.error_analysis import write_details
     from ablate_kit.reports.folder import write_report
     from ablate_kit.reports.results_file import results_document
@@ -149,9 +149,9 @@ class _Opening:
         from ablate_kit.ablations.receipt import made_by
         from ablate_kit.checkpoints.digest import digest_of_archive
         from ablate_kit.checkpoints.hub import with_commit
-        from ablate_kit.models.classes import unmatched_classes
-        from ablate_kit.models.framework_registry import choose
-        from ablate_kit.models.own_objects import looked_at_for
+        from ablate_kit.models.labels.classes import unmatched_classes
+        from ablate_kit.models.labels.own_objects import looked_at_for
+        from ablate_kit.models.opening.framework_registry import choose
         from ablate_kit.reports.results_file import Source
         from ablate_kit.sweeps.variant import Variant
 

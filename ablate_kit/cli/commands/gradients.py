@@ -77,7 +77,7 @@ def gradients(
     limits = parse_thresholds(thresholds or [])
     from ablate_kit.gradients.monitor import GradientMonitor
     from ablate_kit.gradients.short_run import train_briefly
-    from ablate_kit.models.device import check_device
+    from ablate_kit.models.inference.device import check_device
     from ablate_kit.reports.gradient_reports.gradients_folder import to_dict
     from ablate_kit.reports.gradient_reports.gradients_text import summary
 
@@ -211,7 +211,7 @@ def _from_checkpoint(
     path: Path, model: ModelOptions, given: dict[str, Any], dataset: "Dataset | None", device: str
 ) -> "tuple[Training, dict[str, Any], dict[str, str]]":
     """The training, what it is, and what the checkpoint calls the model's parameters."""
-    from ablate_kit.models.framework_registry import choose
+    from ablate_kit.models.opening.framework_registry import choose
 
     if dataset is None:
         raise UserError(

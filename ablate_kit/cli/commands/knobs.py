@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.checkpoints.naming import name_of
 from ablate_kit.cli.common_options import BatchSize
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
@@ -14,7 +15,6 @@ from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, ScoreThreshold, StatisticsOptions
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import name_of
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
@@ -72,10 +72,10 @@ def knobs(
     from ablate_kit.knobs.knob_run import cost_of_settings, evaluate_settings
     from ablate_kit.knobs.knob_settings import Asked
     from ablate_kit.metrics.uncertainty.comparison import compare
-    from ablate_kit.models.classes import unmatched_classes
-    from ablate_kit.models.framework_registry import choose
-    from ablate_kit.models.own_objects import looked_at_for
-    from ablate_kit.models.truth import crowded
+    from ablate_kit.models.labels.classes import unmatched_classes
+    from ablate_kit.models.labels.own_objects import looked_at_for
+    from ablate_kit.models.labels.truth import crowded
+    from ablate_kit.models.opening.framework_registry import choose
     from ablate_kit.reports.cost_reports.knobs_folder import write_knobs_report
     from ablate_kit.reports.cost_reports.knobs_table import knobs_table
     from ablate_kit.reports.results_file import Source, results_document

@@ -56,8 +56,8 @@ def mean(
         raise UserError("--num-heads has no effect on --channels, which are of no head")
     from ablate_kit.ablations.kinds.kind import KindContext
     from ablate_kit.ablations.kinds.means import Channels, HeadsMean
-    from ablate_kit.models.framework_registry import anatomy_of
-    from ablate_kit.models.open import open_adapter
+    from ablate_kit.models.opening.framework_registry import anatomy_of
+    from ablate_kit.models.opening.open import open_adapter
     from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 
     dataset = data.open()

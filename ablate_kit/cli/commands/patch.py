@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.checkpoints.naming import names_of_two
 from ablate_kit.cli.common_options import BatchSize, Device, NoReplay
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
@@ -24,7 +25,6 @@ from ablate_kit.cli.output import (
 )
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import names_of_two
 from ablate_kit.plural import counted
 
 

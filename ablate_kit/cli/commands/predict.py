@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from ablate_kit.checkpoints.naming import names_of
 from ablate_kit.cli.common_options import Device
 from ablate_kit.cli.dataset_options import Orientation
 from ablate_kit.cli.early import check_images, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import progress, say, warn, write_json
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import names_of
 from ablate_kit.plural import counted
 from detector.errors import check_can_write
 
@@ -44,7 +44,7 @@ def predict(
     check_there(checkpoint, compare)
     check_images(images)
     from ablate_kit.file_names import files_in
-    from ablate_kit.models.device import check_device
+    from ablate_kit.models.inference.device import check_device
     from ablate_kit.reports.box_drawings import side_by_side
     from detector.disk.atomic import new_folder
 
@@ -129,7 +129,7 @@ def _detect(adapter: "Adapter", pixels: "Pixels") -> "ImageDetections":
     import numpy as np
 
     from ablate_kit.metrics.detections import MAX_DETECTIONS
-    from ablate_kit.models.detect import detect, finite
+    from ablate_kit.models.inference.detect import detect, finite
 
     (raw,) = detect(adapter, [pixels])
     return raw.rows(np.flatnonzero(finite(raw))[:MAX_DETECTIONS])

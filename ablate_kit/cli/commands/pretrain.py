@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from ablate_kit.checkpoints.naming import name_of
 from ablate_kit.cli.common_options import Device, Log, Resume, TrainingSettings, with_log
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.output import how_to_resume, progress, say
 from ablate_kit.cli.training_display import Display
-from ablate_kit.models.naming import name_of
 
 
 def pretrain(
@@ -34,7 +34,7 @@ def pretrain(
     recipe = recipe_file(recipe, "pretrain")
     loaded = load_pretrain_recipe(recipe, settings)
     loaded.check_model()
-    from ablate_kit.models.device import check_device
+    from ablate_kit.models.inference.device import check_device
     from detector.stopping import keeping
     from detector.training.classification_task import classification_trainer
     from detector.training.distributed import init_process_group, local_device

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.checkpoints.naming import name_of
 from ablate_kit.cli.common_options import Device, Log, with_log
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.output import hear, progress, say, say_lines, this_command
 from ablate_kit.cli.training_display import Display
-from ablate_kit.models.naming import name_of
 from ablate_kit.plural import counted, duration
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def retrain(
 
     recipe = recipe_file(recipe, "retrain")
     study, runs = load_retraining(recipe, settings)
-    from ablate_kit.models.device import check_device
+    from ablate_kit.models.inference.device import check_device
     from ablate_kit.reports.logged import log_table
     from ablate_kit.retraining.other_images import over_images
     from ablate_kit.retraining.retrain_report import FILES, write_report

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.checkpoints.naming import names_of
 from ablate_kit.cli.dataset_options import (
     AnnotatedFiles,
     Annotations,
@@ -24,7 +25,6 @@ from ablate_kit.cli.origin import origin, source
 from ablate_kit.cli.output import print_json, say, say_lines, warn, write_json
 from ablate_kit.cli.statistics_options import FIXED_SCORE, StatisticsOptions, Top
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import names_of
 from detector.errors import check_can_write
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Against:
         return {"kind": kind, where: str(self.place), "split": self.split}
 
     def open(self) -> "AnnotatedImages":
-        from ablate_kit.models.annotations import annotated_images, read_annotations
+        from ablate_kit.models.labels.annotations import annotated_images, read_annotations
 
         if sum(map(bool, (self.annotations, self.voc, self.yolo))) != 1:
             raise UserError(

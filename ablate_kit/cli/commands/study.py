@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.checkpoints.naming import name_of
 from ablate_kit.cli.common_options import BatchSize, Device, PlanOnly
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
@@ -24,7 +25,6 @@ from ablate_kit.cli.output import (
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import name_of
 from ablate_kit.plural import counted
 from ablate_kit.studies.budget import parse_budget
 

@@ -34,7 +34,7 @@ def swap(
     check_there(checkpoint)
     check_new_file(output, ".safetensors")
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.rewrite import swapped, write_content
+    from ablate_kit.models.rewriting.rewrite import swapped, write_content
 
     with open_checkpoint(checkpoint, weights) as opened:
         result, content = swapped(opened, switches, init, seed)

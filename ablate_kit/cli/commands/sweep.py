@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from ablate_kit.checkpoints.hub import is_hub_id
+from ablate_kit.checkpoints.naming import name_of
 from ablate_kit.cli.common_options import Log, PlanOnly, loggers_of
 from ablate_kit.cli.copy_options import warn_of_twins
 from ablate_kit.cli.dataset_options import DataOptions
@@ -27,7 +28,6 @@ from ablate_kit.cli.output import (
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
 from ablate_kit.errors import UserError
-from ablate_kit.models.naming import name_of
 from ablate_kit.plural import counted
 
 if TYPE_CHECKING:

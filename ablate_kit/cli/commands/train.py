@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablate_kit.checkpoints.naming import name_of
 from ablate_kit.cli.common_options import Device, Download, Log, Resume, TrainingSettings, with_log
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.output import how_to_resume, progress, say, warn
 from ablate_kit.cli.training_display import Display
-from ablate_kit.models.naming import name_of
 from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def train(
     loaded = load_recipe(recipe, settings)
     if loaded.model.get("preset") != INIT:  # which a checkpoint fills in
         loaded.check_model()
-    from ablate_kit.models.classes import unlearned_classes
-    from ablate_kit.models.device import check_device
     from ablate_kit.models.frameworks.hybrid_init import fill, with_network
-    from ablate_kit.models.training_evaluator import evaluator
+    from ablate_kit.models.inference.device import check_device
+    from ablate_kit.models.inference.training_evaluator import evaluator
+    from ablate_kit.models.labels.classes import unlearned_classes
     from ablate_kit.retraining.run_data import digests_of
     from detector.data.dataset import has_objects, notes_on, sample
     from detector.stopping import keeping

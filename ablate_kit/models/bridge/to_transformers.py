@@ -24,10 +24,10 @@ from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import (
 from ablate_kit.models.bridge.name_rules import TensorOrigin, matches, origins
 from ablate_kit.models.bridge.official.families import FAMILIES, family_of
 from ablate_kit.models.bridge.official.told_by_file import Told
-from ablate_kit.models.classes import ClassNames
-from ablate_kit.models.known_elsewhere import refuse_known_elsewhere
-from ablate_kit.models.number_types import check_number_types
-from ablate_kit.models.recognized_inside import refuse_if_inside
+from ablate_kit.models.labels.classes import ClassNames
+from ablate_kit.models.unsupported.known_elsewhere import refuse_known_elsewhere
+from ablate_kit.models.unsupported.number_types import check_number_types
+from ablate_kit.models.unsupported.recognized_inside import refuse_if_inside
 from detector.disk.atomic import new_folder
 
 NAMES = "original_names.json"

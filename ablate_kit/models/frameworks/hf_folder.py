@@ -18,7 +18,7 @@ from ablate_kit.checkpoints.hub import download_code
 from ablate_kit.device_errors import is_of_memory
 from ablate_kit.errors import UserError
 from ablate_kit.models.architectures.bundled import Architecture, bundled
-from ablate_kit.models.forward import LONGEST
+from ablate_kit.models.frameworks.forward import LONGEST
 from ablate_kit.plural import first_few
 from detector.disk.bounded import SETTINGS, read_bounded
 

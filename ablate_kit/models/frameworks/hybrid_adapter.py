@@ -8,10 +8,10 @@ import torch
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
-from ablate_kit.models import misfit
 from ablate_kit.models.adapter import Prepared
+from ablate_kit.models.frameworks import misfit
 from ablate_kit.models.image_detections import ImageDetections
-from ablate_kit.models.number_types import check_number_types
+from ablate_kit.models.unsupported.number_types import check_number_types
 from detector.config import HybridConfig
 from detector.data.augmentation.letterbox import GRAY, MEAN_COLOR, letterbox, normalize
 from detector.data.dataset import Pixels

@@ -18,14 +18,14 @@ import torch
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
-from ablate_kit.models import misfit
 from ablate_kit.models.adapter import Prepared
 from ablate_kit.models.bridge.mmdetection.mmdet_counterpart import (
     has_configuration,
     mmdet_counterpart,
 )
-from ablate_kit.models.forward import ForwardPasses, describe_error
 from ablate_kit.models.framework import Framework, Request
+from ablate_kit.models.frameworks import misfit
+from ablate_kit.models.frameworks.forward import ForwardPasses, describe_error
 from ablate_kit.models.frameworks.source_files import check_configurations, configurations
 from ablate_kit.models.image_detections import ImageDetections
 from detector.data.dataset import Pixels

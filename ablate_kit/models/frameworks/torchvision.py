@@ -8,7 +8,6 @@ from torch import nn
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError, did_you_mean
-from ablate_kit.models.classes import NO_CLASS
 from ablate_kit.models.framework import Framework, Request
 from ablate_kit.models.frameworks.torchvision_builds import (
     Build,
@@ -19,6 +18,7 @@ from ablate_kit.models.frameworks.torchvision_builds import (
 )
 from ablate_kit.models.frameworks.torchvision_training import TorchvisionTraining
 from ablate_kit.models.frameworks.wrap import Size, wrap
+from ablate_kit.models.labels.classes import NO_CLASS
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter

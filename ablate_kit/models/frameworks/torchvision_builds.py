@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ablate_kit.errors import UserError
-from ablate_kit.models import misfit
-from ablate_kit.models.misfit import Shapes
+from ablate_kit.models.frameworks import misfit
+from ablate_kit.models.frameworks.misfit import Shapes
 from detector.extras import missing
 
 _COCO = 91  # COCO's ids, gaps included, as the published weights have them

@@ -24,11 +24,11 @@ from ablate_kit.models.frameworks.hf_folder import (
 )
 from ablate_kit.models.frameworks.loading_report import quiet, refuse_misfit
 from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter, prompt
+from ablate_kit.models.frameworks.soft_nms import soft_nms_of
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter, check_classes
 from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
 from ablate_kit.models.frameworks.transformers_training import TransformersTraining
 from ablate_kit.models.frameworks.unsaved_buffers import fill_unsaved_buffers
-from ablate_kit.models.soft_nms import soft_nms_of
 from ablate_kit.plural import first_few
 from detector.data.dataset import Dataset
 from detector.extras import missing

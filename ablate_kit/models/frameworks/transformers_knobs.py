@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.forward import describe_error
+from ablate_kit.models.frameworks.forward import describe_error
 from ablate_kit.models.frameworks.hf_folder import without_hub
 from ablate_kit.models.frameworks.loading_report import quiet
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter

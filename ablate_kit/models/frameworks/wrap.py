@@ -12,9 +12,9 @@ from torch import nn
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Prepared
+from ablate_kit.models.frameworks.misfit import shapes_of
 from ablate_kit.models.frameworks.own_code import user_code_errors
 from ablate_kit.models.image_detections import ImageDetections
-from ablate_kit.models.misfit import shapes_of
 from detector.data.dataset import Pixels
 
 Size = tuple[int, int]  # height and width of the original image, in pixels

@@ -13,7 +13,7 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.significance import Changes
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.models.framework_registry import packages_of
+from ablate_kit.models.opening.framework_registry import packages_of
 from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.comparison_table import change_of, comparison
 from ablate_kit.reports.folder import write_numbers

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.device import check_device
+from ablate_kit.models.inference.device import check_device
 from ablate_kit.sweeps.backends.ray_backend import import_ray
 
 

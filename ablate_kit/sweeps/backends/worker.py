@@ -9,10 +9,10 @@ import torch
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.models.batches import prepared_batches
-from ablate_kit.models.detect import Collector, finite
 from ablate_kit.models.image_detections import ImageDetections
-from ablate_kit.models.own_objects import looked_at_for
+from ablate_kit.models.inference.batches import prepared_batches
+from ablate_kit.models.inference.detect import Collector, finite
+from ablate_kit.models.labels.own_objects import looked_at_for
 from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
 from ablate_kit.sweeps.execution.prepared_images import PreparedImages

@@ -10,10 +10,10 @@ import torch
 from ablate_kit.ablations.draws import Draws
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.models.batches import Group
-from ablate_kit.models.batches import groups as groups_of
-from ablate_kit.models.detect import device_of, inference
 from ablate_kit.models.image_detections import ImageDetections
+from ablate_kit.models.inference.batches import Group
+from ablate_kit.models.inference.batches import groups as groups_of
+from ablate_kit.models.inference.detect import device_of, inference
 from ablate_kit.sweeps.execution.disagreement import TOLERANCE, disagreement
 from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.detect import device_of
-from ablate_kit.models.device import gpu_libraries
+from ablate_kit.models.inference.detect import device_of
+from ablate_kit.models.inference.device import gpu_libraries
 from ablate_kit.sweeps.execution.certificate import Certificate
 from ablate_kit.sweeps.execution.identities import CallId, Identities, Key
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.batches import Group
+from ablate_kit.models.inference.batches import Group
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.identities import Key
 from ablate_kit.sweeps.execution.live_variant import delta_of

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.batches import Group
+from ablate_kit.models.inference.batches import Group
 from ablate_kit.sweeps.execution.certificate import entrances, replaced
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.identities import CallId, Key

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from ablate_kit.models.detect import device_of
-from ablate_kit.models.device import clock_on
+from ablate_kit.models.inference.detect import device_of
+from ablate_kit.models.inference.device import clock_on
 from ablate_kit.sweeps.execution.first_use import FirstUseTracer
 from ablate_kit.sweeps.execution.identities import CallId, Identities, Key
 from ablate_kit.sweeps.execution.recorded_output import PLAIN, CachedOutput, Outputs

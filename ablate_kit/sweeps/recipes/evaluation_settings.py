@@ -10,7 +10,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import MOST_RESAMPLES, RESAMPLES
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.truth import ground_truth
 from detector.data.dataset import Dataset
 from detector.training.recipes.recipe_file import Section
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
-from ablate_kit.models.classes import read_class_names
-from ablate_kit.models.naming import name_of
+from ablate_kit.checkpoints.naming import name_of
+from ablate_kit.models.labels.classes import read_class_names
 from detector.training.recipes.recipe_file import Section
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class ModelSection(Section):
         self, checkpoint: Checkpoint, *, trust_remote_code: bool, device: str = "cpu"
     ) -> "Adapter":
         """The detector of ``checkpoint``: this one, or another that is opened like it."""
-        from ablate_kit.models.open import open_adapter  # which needs torch
+        from ablate_kit.models.opening.open import open_adapter  # which needs torch
 
         return open_adapter(
             checkpoint,
@@ -42,7 +42,7 @@ class ModelSection(Section):
         """The same, of a file that has to be converted the folder: one that stays beside the run's
         folder, for later runs as well, or where that is None one that is gone afterwards. Where
         the block fails before there is a run, it is gone as well, if it was made here."""
-        from ablate_kit.models.runnable import runnable
+        from ablate_kit.models.opening.runnable import runnable
         from ablate_kit.sweeps.run_folder.ledger import Ledger
 
         path = Path(self.checkpoint)

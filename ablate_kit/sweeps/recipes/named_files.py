@@ -7,8 +7,8 @@ from typing import Any
 from ablate_kit.checkpoints.hub import PREFIX
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.clusters import is_file
-from ablate_kit.models.framework_registry import takes_a_file
 from ablate_kit.models.frameworks import own_code
+from ablate_kit.models.opening.framework_registry import takes_a_file
 from detector.disk.links import beside
 from detector.training.recipes.recipe_file import Given
 from detector.yaml_values import Path as Place

@@ -8,8 +8,8 @@ from torch import nn
 from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.batches import batch_sizes, groups, prepared_batches
-from ablate_kit.models.detect import inference
+from ablate_kit.models.inference.batches import batch_sizes, groups, prepared_batches
+from ablate_kit.models.inference.detect import inference
 from detector.data.dataset import Dataset, limit
 
 IMAGES = 32  # that means are taken over, unless told otherwise

@@ -25,10 +25,10 @@ from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.matching import Outcome, greedy_matches
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.classes import match_classes
-from ablate_kit.models.detect import inference, placed
-from ablate_kit.models.followed_scores import Followed, followed
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.inference.detect import inference, placed
+from ablate_kit.models.inference.followed_scores import Followed, followed
+from ablate_kit.models.labels.classes import match_classes
+from ablate_kit.models.labels.truth import ground_truth
 from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection
 from ablate_kit.sweeps.run_folder.screened import Screened
 from detector.data.dataset import Dataset, is_labelled, sample, subset

@@ -12,7 +12,7 @@ from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.kind_registry import KINDS
 from ablate_kit.ablations.kinds.shapley import SUBSET
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 from detector.data.dataset import limit
 from detector.data.shapes import Shapes

@@ -11,7 +11,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.edits import Blocks, Edit, Removed
 from ablate_kit.errors import UserError
-from ablate_kit.models.detect import inference
+from ablate_kit.models.inference.detect import inference
 
 ROWS = [Ablation(f"row{i}", "test", (Edit("weight", Blocks(0, ((i, i + 1),))),)) for i in range(3)]
 WHOLE = Ablation("whole", "test", (Edit("weight", value=2.0),))

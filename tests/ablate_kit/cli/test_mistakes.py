@@ -121,7 +121,9 @@ def test_a_place_where_nothing_can_be_written_is_told_first(
     refuse: Run, hybrid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An evaluation may take hours."""
-    monkeypatch.setattr("ablate_kit.models.open.choose", lambda *_: pytest.fail("a model is made"))
+    monkeypatch.setattr(
+        "ablate_kit.models.opening.open.choose", lambda *_: pytest.fail("a model is made")
+    )
     (tmp_path / "file").write_text("mine")
     for command in (
         ("eval", hybrid, "--shapes"),

@@ -15,8 +15,8 @@ from ablate_kit.costs.latency import Latency, TimingRounds, take_turns
 from ablate_kit.costs.measure import cost_of, file_bytes, measure
 from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import Prepared
-from ablate_kit.models.detect import inference
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.detect import inference
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.reports.cost_reports.cost_table import cost_table
 from detector.data.dataset import Pixels
 from detector.zoo import SHAPES_TINY

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.detect import inference
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.frameworks.hybrid_knobs import HybridKnobs
 from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
+from ablate_kit.models.inference.detect import inference
 from detector.config import preset
 from detector.network.model import HybridDetector
 from detector.zoo import SHAPES_TINY

@@ -8,7 +8,7 @@ from ablate_kit.costs.latency import TimingRounds
 from ablate_kit.knobs.detect_settings import detect_settings
 from ablate_kit.knobs.knob_run import cost_of_settings
 from ablate_kit.knobs.knob_settings import Asked
-from ablate_kit.models.detect import detect_all
+from ablate_kit.models.inference.detect import detect_all
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.small_sweeps import with_knobs

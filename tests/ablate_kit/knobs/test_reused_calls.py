@@ -12,7 +12,7 @@ from ablate_kit.costs.one_pass import flops_of
 from ablate_kit.knobs.detect_settings import detect_settings
 from ablate_kit.knobs.knob_settings import Asked, Setting
 from ablate_kit.knobs.reused_calls import ReusedCalls
-from ablate_kit.models.detect import detect_all, inference
+from ablate_kit.models.inference.detect import detect_all, inference
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.small_sweeps import with_knobs

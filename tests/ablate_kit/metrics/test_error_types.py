@@ -10,7 +10,7 @@ from ablate_kit.metrics.confusion import confusion
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.error_types import Cause, errors
 from ablate_kit.metrics.transitions import changes, groups
-from ablate_kit.models.annotations import read_annotations
+from ablate_kit.models.labels.annotations import read_annotations
 from tests.ablate_kit.made_up import found_of, overlap, truth_of
 
 OBJECT = [0, 0, 100, 100]

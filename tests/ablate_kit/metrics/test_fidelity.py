@@ -16,7 +16,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap
 from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.models.own_objects import own_objects
+from ablate_kit.models.labels.own_objects import own_objects
 from tests.ablate_kit.made_up import truth_of
 
 IMAGES, CLASSES, SCORE = 12, 3, 0.4

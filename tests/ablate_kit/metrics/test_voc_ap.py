@@ -9,7 +9,7 @@ import pytest
 from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.voc_ap import voc_ap
-from ablate_kit.models.annotations import read_annotations
+from ablate_kit.models.labels.annotations import read_annotations
 from tests.ablate_kit.made_up import truth_of
 
 # The JSON file rounds boxes to 0.01 pixel: a car whose IoU with a difficult one comes out as 0.5001

@@ -16,8 +16,8 @@ from PIL import Image
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.detect import detect
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.detect import detect
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.reports.results_file import timeless
 from detector.data.dataset import read_image
 from tests.ablate_kit.run_files import contents

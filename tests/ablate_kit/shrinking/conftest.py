@@ -14,8 +14,8 @@ from ablate_kit.ablations.edits import Blocks, Edit, Intervention
 from ablate_kit.anatomy.feed_forwards import feed_forwards
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.detect import inference
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.detect import inference
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.shrinking.equality import images_of
 from ablate_kit.shrinking.smaller_checkpoint import Shrunk, shrink
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.shrinking.smaller_checkpoint import Shrunk, shrink
 
 from .conftest import cut

@@ -9,7 +9,7 @@ import torch
 from ablate_kit.ablations.receipt import receipt_of
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.shrinking.configured import Fewer
 from ablate_kit.shrinking.equality import images_of
 from ablate_kit.shrinking.smaller_checkpoint import recreate, shrink, verify_smaller

@@ -14,7 +14,7 @@ from ablate_kit.ablations.factors import of_members
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.shrinking.free_parts import FreeParts, free_parts
 from ablate_kit.shrinking.free_variants import FreeVariants
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings

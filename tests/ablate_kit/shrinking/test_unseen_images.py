@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate_kit.models.own_objects import looked_at_for
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.own_objects import looked_at_for
+from ablate_kit.models.labels.truth import ground_truth
 from ablate_kit.shrinking.judged_on import unseen_images
 from detector.data.dataset import Dataset, is_labelled, limit, notes_on, whole
 from detector.data.formats.image_folder import ImageFolder

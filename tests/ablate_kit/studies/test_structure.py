@@ -13,7 +13,7 @@ import ablate_kit as ak
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.studies.budget_plan import outline
 from ablate_kit.studies.cuts import Cut, Cutter, lines_of, made, zeroed
 from ablate_kit.studies.probe import probe

@@ -14,7 +14,7 @@ from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, Worker
 from ablate_kit.sweeps.engine import Report, run
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings

@@ -16,12 +16,12 @@ from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.batches import groups
-from ablate_kit.models.detect import inference
-from ablate_kit.models.followed_scores import followed
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.frameworks.wrap import wrap
 from ablate_kit.models.image_detections import ImageDetections
+from ablate_kit.models.inference.batches import groups
+from ablate_kit.models.inference.detect import inference
+from ablate_kit.models.inference.followed_scores import followed
 from ablate_kit.reports.sweep_reports.screening_table import sentence, table
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps.recipe_sweep import run

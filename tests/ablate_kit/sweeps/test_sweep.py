@@ -20,8 +20,8 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import evaluate
-from ablate_kit.models.open import open_adapter
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.truth import ground_truth
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.recipe_sweep import run

@@ -12,7 +12,6 @@ import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.detect import detect
 from ablate_kit.models.frameworks.torchvision import _class_names
 from ablate_kit.models.frameworks.torchvision_builds import (
     Build,
@@ -21,7 +20,8 @@ from ablate_kit.models.frameworks.torchvision_builds import (
     looks_like_one,
 )
 from ablate_kit.models.frameworks.torchvision_training import TorchvisionTraining
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.detect import detect
+from ablate_kit.models.opening.open import open_adapter
 from detector.data.shapes import Shapes
 from tests.ablate_kit.small_sweeps import adapter_of
 

@@ -13,7 +13,7 @@ from PIL import Image
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.errors import UserError
-from ablate_kit.models.detect import detect
+from ablate_kit.models.inference.detect import detect
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variant import Variant
 from tests.ablate_kit.small_sweeps import adapter_of

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.truth import ground_truth
 from detector.data.checks.check_voc import VocSource
 from detector.data.checks.dataset_check import examine
 from detector.data.formats.voc import Voc

@@ -9,7 +9,7 @@ from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.mmdetection.image_pipeline import Colors, test_pipeline
 from ablate_kit.models.bridge.mmdetection.mmdet_architecture import architecture, kind_of
 from ablate_kit.models.bridge.mmdetection.version_2 import co_detr_as_version_3
-from ablate_kit.models.known_elsewhere import refuse_known_elsewhere
+from ablate_kit.models.unsupported.known_elsewhere import refuse_known_elsewhere
 
 
 def has_configuration(checkpoint: Checkpoint) -> bool:

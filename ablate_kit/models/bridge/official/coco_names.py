@@ -1,6 +1,6 @@
 """COCO's class names as models number them."""
 
-from ablate_kit.models.classes import NO_CLASS
+from ablate_kit.models.labels.classes import NO_CLASS
 
 _NAMES = """
 person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,

@@ -21,7 +21,7 @@ from ablate_kit.models.bridge.official.group_detr import (
     shared_processor,
 )
 from ablate_kit.models.bridge.official.told_by_file import Told
-from ablate_kit.models.classes import NO_CLASS
+from ablate_kit.models.labels.classes import NO_CLASS
 
 DINO, HF_DINO = "backbone.0.encoder.encoder", "model.backbone.backbone"
 PATCHES = f"{DINO}.embeddings.patch_embeddings.projection"

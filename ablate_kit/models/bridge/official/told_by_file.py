@@ -15,7 +15,7 @@ from ablate_kit.models.bridge.counterpart import Counterpart
 from ablate_kit.models.bridge.name_rules import NameRule
 from ablate_kit.models.bridge.official.coco_names import COCO_BY_ID
 from ablate_kit.models.bridge.resnet import resnet_config
-from ablate_kit.models.classes import ClassNames
+from ablate_kit.models.labels.classes import ClassNames
 
 HEADS = 8  # of every published model
 LARGEST = 999_999  # number that a file does not tell; all published ones are far below

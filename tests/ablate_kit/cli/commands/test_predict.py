@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 from PIL import Image
 
-from ablate_kit.models.detect import detect
+from ablate_kit.models.inference.detect import detect
 from tests.ablate_kit.small_sweeps import adapter_of
 
 

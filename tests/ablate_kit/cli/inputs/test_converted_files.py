@@ -16,7 +16,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from tests.ablate_kit.conftest import Ablate, Run
-from tests.ablate_kit.models.test_official_files import write
+from tests.ablate_kit.models.bridge.test_official_files import write
 
 NAMES = ("disc", "square", "triangle", "star", "cross")
 HEADS = "model.decoder.layers.0.self_attn"

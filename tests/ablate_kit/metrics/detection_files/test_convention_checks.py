@@ -8,7 +8,7 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import read_dump
-from ablate_kit.models.annotations import read_annotations
+from ablate_kit.models.labels.annotations import read_annotations
 
 GOOD = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 30, 40], "score": 0.5}
 

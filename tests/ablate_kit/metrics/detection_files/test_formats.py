@@ -14,7 +14,7 @@ from ablate_kit.metrics.detection_files import read_dump
 from ablate_kit.metrics.detection_files import text_files as files_module
 from ablate_kit.metrics.detection_files.text_files import json_rows
 from ablate_kit.metrics.stored import save_npz
-from ablate_kit.models.annotations import annotated_images, read_annotations
+from ablate_kit.models.labels.annotations import annotated_images, read_annotations
 from detector.data.formats.yolo import Yolo
 from detector.data.formats.yolo_boxes import GRID
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.detect import detect
+from ablate_kit.models.inference.detect import detect
 from tests.ablate_kit.small_sweeps import adapter_of
 
 pytest.importorskip("transformers")
@@ -225,8 +225,8 @@ for name in ("nms", "qnms"):
 import transformers
 from pathlib import Path
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.open import open_adapter
-from ablate_kit.models.detect import detect
+from ablate_kit.models.opening.open import open_adapter
+from ablate_kit.models.inference.detect import detect
 import numpy as np
 folder = Path(sys.argv[1])
 config = transformers.DetrConfig(

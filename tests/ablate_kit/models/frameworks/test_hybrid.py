@@ -16,11 +16,11 @@ from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.models.classes import match_classes
-from ablate_kit.models.detect import detect, detect_all
 from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
-from ablate_kit.models.open import open_adapter
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.inference.detect import detect, detect_all
+from ablate_kit.models.labels.classes import match_classes
+from ablate_kit.models.labels.truth import ground_truth
+from ablate_kit.models.opening.open import open_adapter
 from detector.config import preset
 from detector.data.dataset import limit
 from detector.data.formats import voc_xml

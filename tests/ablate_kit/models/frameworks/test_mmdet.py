@@ -11,7 +11,7 @@ import pytest
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.mmdet import MMDetection
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.open import open_adapter
 
 Write = Callable[..., Path]
 

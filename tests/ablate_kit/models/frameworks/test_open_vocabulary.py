@@ -19,11 +19,11 @@ from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.classes import NO_CLASS
-from ablate_kit.models.detect import detect
 from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter
 from ablate_kit.models.frameworks.transformers import FRAMEWORK
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.detect import detect
+from ablate_kit.models.labels.classes import NO_CLASS
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.studies.cuts import Cutter, made
 from ablate_kit.studies.structure import structure
 from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind

@@ -6,12 +6,12 @@ import pytest
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.framework_registry import FRAMEWORKS, check_model
 from ablate_kit.models.frameworks.source_files import (
     check_configurations,
     configurations,
     python_files,
 )
+from ablate_kit.models.opening.framework_registry import FRAMEWORKS, check_model
 from ablate_kit.sweeps.fingerprint import environment_of
 from tests.ablate_kit.small_sweeps import sweep_recipe
 

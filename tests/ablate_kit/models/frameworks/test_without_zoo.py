@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.frameworks.libreyolo import renamed
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.open import open_adapter
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from torch import nn
 import ablate_kit as ak
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.detect import detect
 from ablate_kit.models.frameworks.own_code import framework, user_code_errors
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.inference.detect import detect
+from ablate_kit.models.opening.open import open_adapter
 from tests.ablate_kit.small_sweeps import adapter_of
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)

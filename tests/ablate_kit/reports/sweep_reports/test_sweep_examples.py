@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.result import Result
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.truth import ground_truth
 from ablate_kit.reports.sweep_reports.sweep_examples import examples
 from detector.data.shapes import Shapes
 

@@ -18,7 +18,7 @@ from ablate_kit.ablations.attention import attentions
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.open import open_adapter
+from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.execution import certificate, unmodified
 from ablate_kit.sweeps.execution.certificate import Certificate
 from ablate_kit.sweeps.execution.executor import VariantExecutor

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.truth import ground_truth
 from detector.data.conversion.unread import unread_of
 from detector.data.conversion.write import convert
 from detector.data.dataset import Dataset, limit

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ablate_kit.models.annotations import read_annotations
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.annotations import read_annotations
+from ablate_kit.models.labels.truth import ground_truth
 from detector.data.checks.check_coco import CocoSource
 from detector.data.checks.dataset_check import CheckReport, examine
 from detector.data.formats.coco import Coco

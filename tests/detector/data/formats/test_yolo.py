@@ -10,7 +10,7 @@ from PIL import Image
 
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import evaluate
-from ablate_kit.models.truth import ground_truth
+from ablate_kit.models.labels.truth import ground_truth
 from detector.data.checks.check_yolo import YoloSource
 from detector.data.checks.dataset_check import examine
 from detector.data.formats.coco import Coco

@@ -1,0 +1,1 @@
+"""Running a detector on images: devices, batches, detections."""

@@ -1,0 +1,1 @@
+"""Classes and objects: those of a data set, of annotation files, and the model's own."""

@@ -1,0 +1,1 @@
+"""Checkpoints written anew, because names or shapes change."""
