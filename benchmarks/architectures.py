@@ -35,7 +35,7 @@ from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapte
 from ablate_kit.models.inference.detect import detect, inference
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 
 @dataclass(frozen=True)

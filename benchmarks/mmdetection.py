@@ -40,7 +40,7 @@ from ablate_kit.models.inference.detect import detect
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.models.rewriting.rewrite import write_bridge
 from ablate_kit.sweeps.execution.executor import VariantExecutor
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.dataset import read_image
 
 CONFIGS = {

@@ -17,10 +17,10 @@ from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.sweeps import recipe_sweep
 from ablate_kit.sweeps.backends.placement import Placement
-from ablate_kit.sweeps.race import Look
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Progress
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.scheduling.race import Look
 
 
 def main() -> None:

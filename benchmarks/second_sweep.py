@@ -34,7 +34,7 @@ from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.reports.results_file import timeless
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 # What is swept: the first of these layers, how many.
 CASES = {"last layer": (5, 1), "three layers": (3, 3), "all but the first": (1, 5)}

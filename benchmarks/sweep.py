@@ -48,7 +48,7 @@ from ablate_kit.sweeps.execution.disagreement import disagreement
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.plan import shares
 from ablate_kit.sweeps.execution.trace import Call, Trace
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.config import preset
 from detector.data.dataset import Dataset, limit
 from detector.data.formats.coco import Coco

@@ -31,7 +31,7 @@ from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.inference.detect import detect
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 VARIANTS = 5
 HEAD = "| model | keys | attention | evaluates | 5 variants | replays |"

@@ -14,7 +14,7 @@ from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.replicates import Replicated
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.backends.placement import Placement
-from ablate_kit.sweeps.replicas import Replicas, told
+from ablate_kit.sweeps.replications.replicas import Replicas, told
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 

@@ -23,18 +23,18 @@ from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.labels.classes import unmatched_classes
 from ablate_kit.models.labels.own_objects import looked_at_for
 from ablate_kit.models.labels.truth import crowded
-from ablate_kit.models.tied_names import notes_on_tied
 from ablate_kit.sweeps import recipe_sweep
-from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
-from ablate_kit.sweeps.data_digest import data_digest
-from ablate_kit.sweeps.fingerprint import fingerprint_of
+from ablate_kit.sweeps.provenance.about import About
+from ablate_kit.sweeps.provenance.data_digest import data_digest
+from ablate_kit.sweeps.provenance.fingerprint import fingerprint_of
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
 from ablate_kit.sweeps.run_folder.ledger import Ledger
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.tied_names import notes_on_tied
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.dataset import check_scorable, notes_on
 
 

@@ -22,8 +22,8 @@ from detector.errors import check_can_write
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from ablate_kit.sweeps.race import Watch
     from ablate_kit.sweeps.run import Progress as SweepProgress
+    from ablate_kit.sweeps.scheduling.race import Watch
 
 
 def say(text: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.models.labels.truth import ground_truth
 from ablate_kit.retraining.retrain_recipe import Run
-from ablate_kit.sweeps.data_digest import data_digest
+from ablate_kit.sweeps.provenance.data_digest import data_digest
 from detector.data.dataset import Dataset, check_scorable, is_of_files, limit
 from detector.disk.lines import key_of
 

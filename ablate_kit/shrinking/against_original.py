@@ -6,7 +6,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.shrinking.judged_on import JudgedOn
 from ablate_kit.sweeps.checkpoint_variants import Family, sweep_families
 from ablate_kit.sweeps.run import Progress
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 
 def against_original(

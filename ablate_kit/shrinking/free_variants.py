@@ -12,7 +12,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.verdict import not_missed, sentence
-from ablate_kit.sweeps.compared_run import compared_run
+from ablate_kit.sweeps.finished_runs.compared_run import compared_run
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run_folder.checked_json import checked
 from ablate_kit.sweeps.run_folder.ledger import Ledger

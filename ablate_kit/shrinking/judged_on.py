@@ -10,10 +10,10 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.labels.own_objects import looked_at_for
-from ablate_kit.sweeps.images_of_run import images_of
+from ablate_kit.sweeps.finished_runs.images_of_run import images_of
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run_folder.ledger import Ledger
-from ablate_kit.sweeps.scheduler import Batches
+from ablate_kit.sweeps.scheduling.scheduler import Batches
 from detector.data.dataset import Dataset, rest, subset
 
 

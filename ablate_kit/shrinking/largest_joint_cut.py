@@ -11,7 +11,7 @@ from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.shrinking.judged_on import JudgedOn
 from ablate_kit.sweeps.run import UNWATCHED, Progress, sweep
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 MOST = 16
 """Joint cuts that are evaluated; of more parts, so many counts of them, evenly apart."""

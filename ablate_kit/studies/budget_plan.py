@@ -12,9 +12,9 @@ from ablate_kit.studies.cuts import Cut, Cutter
 from ablate_kit.studies.pace import Load, Pace
 from ablate_kit.studies.probe import probe
 from ablate_kit.studies.structure import Part, first_uses, structure, tell_of_uncounted, traced
+from ablate_kit.sweeps.estimates.timed_pass import PassTime, timed_pass
 from ablate_kit.sweeps.execution.trace import NEVER, Trace
 from ablate_kit.sweeps.recipes.sweep_recipe import parse_kind
-from ablate_kit.sweeps.timed_pass import PassTime, timed_pass
 from detector.data.dataset import Dataset
 
 COARSE = 2  # levels of parts that must fit into a budget, on however few images

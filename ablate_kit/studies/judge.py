@@ -8,7 +8,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.bootstrap import Bootstrap, Samples
 from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.verdict import Outcome, verdicts
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 
 _RESAMPLES = 200
 

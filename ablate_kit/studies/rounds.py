@@ -1,8 +1,8 @@
 """Which cuts come next: the top-level parts, then what is inside of those that matter or may.
 
-A generator of rounds for the one engine (``sweeps.scheduler.rounds_of``). A part that is found free
-is not looked into: what is inside of it is free together. When nothing more fits, all that is free
-is cut at once; what was kept for that and not needed goes to further parts.
+A generator of rounds for the one engine (``scheduling.scheduler.rounds_of``). A part that is found
+free is not looked into: what is inside of it is free together. When nothing more fits, all that is
+free is cut at once; what was kept for that and not needed goes to further parts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +17,8 @@ from ablate_kit.studies.joint import TOGETHER, control, control_name, fewer, of_
 from ablate_kit.studies.judge import Judge
 from ablate_kit.studies.noted import CUT, INSIDE_FREE, NOT_AFFORDED, WAITING, Noted, NotedPart
 from ablate_kit.studies.spending import WORTH, Spending
-from ablate_kit.sweeps.scheduler import Evaluating
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.scheduling.scheduler import Evaluating
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 
 _CONTROLLED = 4  # heads that get a random control
 _ZEROED = 3  # parts whose mean gets zero beside it

@@ -16,10 +16,10 @@ from ablate_kit.studies.judge import Judge
 from ablate_kit.studies.noted import Noted, NotedPart, noted
 from ablate_kit.studies.rounds import MadeCuts, Study
 from ablate_kit.studies.spending import Spending
-from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
 from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
+from ablate_kit.sweeps.provenance.about import About
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.recipe_text import recipe_text

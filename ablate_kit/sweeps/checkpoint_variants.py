@@ -14,8 +14,8 @@ from ablate_kit.sweeps.execution.executor import Advance
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import Progress, Sweep, sweep
 from ablate_kit.sweeps.run_folder.ledger import Ledger
-from ablate_kit.sweeps.taken_tensors import different_tensors
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.taken_tensors import different_tensors
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.dataset import Dataset
 
 

@@ -20,9 +20,7 @@ from ablate_kit.models.labels.classes import unmatched_classes
 from ablate_kit.models.labels.own_objects import looked_at_for
 from ablate_kit.models.labels.truth import crowded
 from ablate_kit.models.opening.framework_registry import anatomy_of
-from ablate_kit.models.tied_names import notes_on_tied
 from ablate_kit.plural import counted
-from ablate_kit.sweeps.about import About
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.process_backend import processes
 from ablate_kit.sweeps.backends.ray_backend import cluster
@@ -34,11 +32,10 @@ from ablate_kit.sweeps.backends.worker import (
     WorkerSpec,
     prepared_bytes,
 )
-from ablate_kit.sweeps.data_digest import DataDigest, data_digest
-from ablate_kit.sweeps.engine import Pool
-from ablate_kit.sweeps.fingerprint import fingerprint_of
-from ablate_kit.sweeps.pass_cost import PassCost, pass_cost
-from ablate_kit.sweeps.race import Race, check_race, schedule
+from ablate_kit.sweeps.estimates.pass_cost import PassCost, pass_cost
+from ablate_kit.sweeps.provenance.about import About
+from ablate_kit.sweeps.provenance.data_digest import DataDigest, data_digest
+from ablate_kit.sweeps.provenance.fingerprint import fingerprint_of
 from ablate_kit.sweeps.recipes.donor_variants import donated
 from ablate_kit.sweeps.recipes.recipe_rounds import RecipeRounds, Search
 from ablate_kit.sweeps.recipes.recipe_text import recipe_text
@@ -48,9 +45,12 @@ from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import UNWATCHED, Progress, begun, run_stretches
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_folder.screened import screened
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Evaluating, rounds_of
-from ablate_kit.sweeps.scores import Scores
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.scheduling.engine import Pool
+from ablate_kit.sweeps.scheduling.race import Race, check_race, schedule
+from ablate_kit.sweeps.scheduling.scheduler import Batches, BatchResult, Evaluating, rounds_of
+from ablate_kit.sweeps.scheduling.scores import Scores
+from ablate_kit.sweeps.variants.tied_names import notes_on_tied
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from detector.data.dataset import Dataset, check_scorable, is_labelled, notes_on
 from detector.training.recipes.data_sections import OneSet
 

@@ -8,12 +8,12 @@ from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.sweeps import engine
 from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, RunOptions, Worker
 from ablate_kit.sweeps.execution.executor import Advance
-from ablate_kit.sweeps.race import Watch
 from ablate_kit.sweeps.recipes.evaluation_settings import USUAL, EvaluationSettings
-from ablate_kit.sweeps.scheduler import (
+from ablate_kit.sweeps.scheduling import engine
+from ablate_kit.sweeps.scheduling.race import Watch
+from ablate_kit.sweeps.scheduling.scheduler import (
     Batches,
     BatchResult,
     Evaluating,
@@ -21,9 +21,9 @@ from ablate_kit.sweeps.scheduler import (
     Stretches,
     rounds_of,
 )
-from ablate_kit.sweeps.scores import Scores
-from ablate_kit.sweeps.store import MemoryStore, Store
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.scheduling.scores import Scores
+from ablate_kit.sweeps.scheduling.store import MemoryStore, Store
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from detector.data.dataset import Dataset, is_labelled
 
 Begin = Callable[[int], None]

@@ -33,8 +33,8 @@ from ablate_kit.sweeps.recipe_sweep import open_sweep, run
 from ablate_kit.sweeps.recipes.donor_variants import patches
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import sweep
-from ablate_kit.sweeps.taken_tensors import TakenTensor
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.taken_tensors import TakenTensor
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.config import preset
 from detector.data.augmentation.letterbox import GRAY
 from detector.data.shapes import Shapes

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ablate_kit.ablations.attention import select_attentions
 from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.sweeps.variant_copies import plan_copies, write_copies
+from ablate_kit.sweeps.variants.variant_copies import plan_copies, write_copies
 
 Run = Callable[..., tuple[int, str, str]]
 D, HEADS = 4, 2

@@ -19,12 +19,12 @@ from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.retraining.runs import RunResult
 from ablate_kit.studies.noted import Noted, noted
-from ablate_kit.sweeps.about import about
-from ablate_kit.sweeps.compared_run import compared_run
-from ablate_kit.sweeps.images_of_run import images_of
+from ablate_kit.sweeps.finished_runs.compared_run import compared_run
+from ablate_kit.sweeps.finished_runs.images_of_run import images_of
+from ablate_kit.sweeps.provenance.about import about
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_folder.screened import screened
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from detector.disk.sealed import unsealed
 from tests.ablate_kit.made_up import truth_of
 from tests.json_changes import changed, places

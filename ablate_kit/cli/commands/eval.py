@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ablate_kit.models.adapter import Adapter
     from ablate_kit.reports.results_file import Source
-    from ablate_kit.sweeps.variant import Variant
+    from ablate_kit.sweeps.variants.variant import Variant
     from detector.data.dataset import Dataset
 
 
@@ -66,7 +66,7 @@ def evaluate(
     from ablate_kit.reports.terminal_tables import for_terminal
     from ablate_kit.sweeps.backends.worker import RunOptions
     from ablate_kit.sweeps.checkpoint_variants import group_by_architecture, sweep_families
-    from ablate_kit.sweeps.data_digest import data_digest
+    from ablate_kit.sweeps.provenance.data_digest import data_digest
     from ablate_kit.sweeps.run import Progress
     from detector.data.dataset import is_labelled
 
@@ -153,7 +153,7 @@ class _Opening:
         from ablate_kit.models.labels.own_objects import looked_at_for
         from ablate_kit.models.opening.framework_registry import choose
         from ablate_kit.reports.results_file import Source
-        from ablate_kit.sweeps.variant import Variant
+        from ablate_kit.sweeps.variants.variant import Variant
 
         noted: set[str] = set()
         for number, (path, name) in enumerate(zip(paths, names, strict=True)):

@@ -23,7 +23,7 @@ def export(
     hear()
     from ablate_kit.errors import UserError, did_you_mean
     from ablate_kit.reports.coco_export import export_coco
-    from ablate_kit.sweeps.images_of_run import images_of
+    from ablate_kit.sweeps.finished_runs.images_of_run import images_of
     from ablate_kit.sweeps.run_folder.ledger import Ledger
 
     ledger = Ledger.existing(run)

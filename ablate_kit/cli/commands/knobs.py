@@ -79,7 +79,7 @@ def knobs(
     from ablate_kit.reports.cost_reports.knobs_folder import write_knobs_report
     from ablate_kit.reports.cost_reports.knobs_table import knobs_table
     from ablate_kit.reports.results_file import Source, results_document
-    from ablate_kit.sweeps.data_digest import data_digest
+    from ablate_kit.sweeps.provenance.data_digest import data_digest
 
     asked = Asked(depth, whole_numbers(queries, "--queries"), whole_numbers(size, "--size"))
     evaluation = tests.evaluation(batch_size, score_threshold, max_detections)

@@ -17,7 +17,7 @@ from ablate_kit.plural import counted
 
 if TYPE_CHECKING:
     from ablate_kit.sweeps.recipes.model_section import ModelSection
-    from ablate_kit.sweeps.replicas import Replicas
+    from ablate_kit.sweeps.replications.replicas import Replicas
 
 
 def replicate(
@@ -47,7 +47,7 @@ def replicate(
     from ablate_kit.reports.replication_reports.replication_table import replication_table
     from ablate_kit.reports.replication_reports.replication_words import replication_sentences
     from ablate_kit.reports.study_reports.titles import titles_in
-    from ablate_kit.sweeps.replicas import Replicas, told
+    from ablate_kit.sweeps.replications.replicas import Replicas, told
     from ablate_kit.sweeps.run_folder.ledger import Ledger
 
     if all(runs) and (model.any() or device != "cpu"):

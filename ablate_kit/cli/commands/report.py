@@ -24,7 +24,7 @@ def report(
     hear()
     from ablate_kit.errors import UserError
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-    from ablate_kit.sweeps.images_of_run import images_of
+    from ablate_kit.sweeps.finished_runs.images_of_run import images_of
     from ablate_kit.sweeps.run_folder.ledger import Ledger
 
     ledger = Ledger.existing(run)

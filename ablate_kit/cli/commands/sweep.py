@@ -261,7 +261,7 @@ def _say_screened(ledger: "Ledger", recipe: "SweepRecipe") -> None:
 def _write(
     checkpoint: "Checkpoint", ablations: "Sequence[Ablation]", folder: Path, dry_run: bool
 ) -> None:
-    from ablate_kit.sweeps.variant_copies import plan_copies, write_copies
+    from ablate_kit.sweeps.variants.variant_copies import plan_copies, write_copies
 
     copies = plan_copies(checkpoint, ablations, folder)
     if not dry_run:

@@ -6,7 +6,7 @@ from ablate_kit import text as safe
 from ablate_kit.reports.answer import drawn_units
 from ablate_kit.reports.comparison_figure import COLORS, ROWS
 from ablate_kit.reports.saved_figure import new_figure, open_sides
-from ablate_kit.sweeps.replication import Replication
+from ablate_kit.sweeps.replications.replication import Replication
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from ablate_kit.reports.replication_reports.replication_table import (
     replication_table,
 )
 from ablate_kit.reports.replication_reports.replication_words import replication_sentences
-from ablate_kit.sweeps.replication import Replication
+from ablate_kit.sweeps.replications.replication import Replication
 from detector.disk.atomic import new_folder
 
 

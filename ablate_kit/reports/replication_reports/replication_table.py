@@ -11,7 +11,7 @@ from ablate_kit.reports.answer import drawn_units, unequal_clusters
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.replication_reports.replication_words import outcome_word
 from ablate_kit.reports.table import APART, INTERVAL, Table, ends, number, shows
-from ablate_kit.sweeps.replication import Replication
+from ablate_kit.sweeps.replications.replication import Replication
 
 
 def replication_table(found: Replication, top: int | None = None) -> Table:

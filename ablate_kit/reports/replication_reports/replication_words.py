@@ -10,7 +10,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.replicates import FEWEST, Replicated
 from ablate_kit.metrics.uncertainty.verdict import unseen, untold
 from ablate_kit.reports.answer import drawn_units, not_shown, noun
-from ablate_kit.sweeps.replication import Replication
+from ablate_kit.sweeps.replications.replication import Replication
 
 NAMED = 4  # cuts that one sentence names
 _RANKED = 5  # cuts that an order takes

@@ -10,10 +10,10 @@ from ablate_kit.reports.table import Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ablate_kit.sweeps.pass_cost import PassCost
-    from ablate_kit.sweeps.race import Look
+    from ablate_kit.sweeps.estimates.pass_cost import PassCost
     from ablate_kit.sweeps.recipes.recipe_rounds import Search
     from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection
+    from ablate_kit.sweeps.scheduling.race import Look
 
 _MUCH = 0.5  # a share of decoding that is told
 

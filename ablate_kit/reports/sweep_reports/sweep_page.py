@@ -20,7 +20,7 @@ from ablate_kit.reports.html import render
 from ablate_kit.reports.pictures import Picture
 from ablate_kit.reports.study_reports.findings import Sentence
 from ablate_kit.reports.table import Table, number
-from ablate_kit.sweeps.about import about
+from ablate_kit.sweeps.provenance.about import about
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 
 # What is in which files, where those are there.

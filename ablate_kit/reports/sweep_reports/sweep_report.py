@@ -39,8 +39,8 @@ from ablate_kit.reports.sweep_reports.sweep_figures import by_itself, figures
 from ablate_kit.reports.sweep_reports.sweep_page import Said, Shown, page
 from ablate_kit.reports.table import Table
 from ablate_kit.studies.noted import Noted, noted
-from ablate_kit.sweeps.about import about
-from ablate_kit.sweeps.compared_run import compared_run
+from ablate_kit.sweeps.finished_runs.compared_run import compared_run
+from ablate_kit.sweeps.provenance.about import about
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_folder.screened import screened
 from ablate_kit.versions import versions_here

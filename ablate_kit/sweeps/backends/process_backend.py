@@ -11,8 +11,8 @@ from multiprocessing.process import BaseProcess
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.backends.failure import Failure, answered
 from ablate_kit.sweeps.backends.worker import Worker, WorkerSpec
-from ablate_kit.sweeps.engine import Report
-from ablate_kit.sweeps.scheduler import BatchResult, Work
+from ablate_kit.sweeps.scheduling.engine import Report
+from ablate_kit.sweeps.scheduling.scheduler import BatchResult, Work
 
 
 class Processes:

@@ -13,14 +13,14 @@ from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.inference.batches import prepared_batches
 from ablate_kit.models.inference.detect import Collector, finite
 from ablate_kit.models.labels.own_objects import looked_at_for
-from ablate_kit.sweeps.engine import Report
 from ablate_kit.sweeps.execution.executor import MEMORY, Advance, VariantExecutor
 from ablate_kit.sweeps.execution.prepared_images import PreparedImages
 from ablate_kit.sweeps.execution.recording_cache import CAPACITY, RecordingCache
-from ablate_kit.sweeps.fingerprint import environment_of
+from ablate_kit.sweeps.provenance.fingerprint import environment_of
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Work
+from ablate_kit.sweeps.scheduling.engine import Report
+from ablate_kit.sweeps.scheduling.scheduler import Batches, BatchResult, Work
 from detector.data.dataset import Dataset, subset
 
 NOT_FINITE = (

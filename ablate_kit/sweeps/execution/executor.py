@@ -28,7 +28,7 @@ from ablate_kit.sweeps.execution.shared_passes import SharedPasses
 from ablate_kit.sweeps.execution.trace import Trace
 from ablate_kit.sweeps.execution.unchanged import UnchangedLayers
 from ablate_kit.sweeps.execution.unmodified import UnmodifiedPasses
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 
 MEMORY = 2 << 30  # bytes of recorded outputs, unless told otherwise
 

@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 OF_ALIKE = 3  # variants that change the same are checked on their first batch
 AGAIN = 16  # of so many forward passes of the unmodified model, a variant is checked on one

@@ -13,8 +13,8 @@ from ablate_kit.ablations.kept_values import forget_kept
 from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.sweeps.execution.identities import Identities, Key
 from ablate_kit.sweeps.execution.plan import Delta
-from ablate_kit.sweeps.taken_tensors import TakenTensor
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.taken_tensors import TakenTensor
+from ablate_kit.sweeps.variants.variant import Variant
 
 LiveNames = Mapping[str, Sequence[str]]  # as of ``Adapter.live_names``
 

@@ -16,7 +16,7 @@ from ablate_kit.sweeps.execution.plan import BASELINE, Delta, Plan, plan
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay, Run
 from ablate_kit.sweeps.execution.shared_passes import SharedPasses, State
 from ablate_kit.sweeps.execution.trace import Trace
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 UNSTEADY = "it computes something else every time it runs"
 REMEMBERS = "a module leaves something on itself, beside its output, that the model reads later"

@@ -19,7 +19,7 @@ from ablate_kit.sweeps.execution.side_by_side import (
     together,
 )
 from ablate_kit.sweeps.execution.trace import Trace
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 State = Mapping[str, Tensor]  # the model's ``state_dict(keep_vars=True)``
 

@@ -20,7 +20,7 @@ from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.sweeps.execution.live_variant import LiveNames
 from ablate_kit.sweeps.execution.plan import Delta
 from ablate_kit.sweeps.execution.trace import Trace
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 Ranges = tuple[tuple[int, int], ...]
 

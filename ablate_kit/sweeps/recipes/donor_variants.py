@@ -14,8 +14,8 @@ from ablate_kit.checkpoints.digest import checkpoint_digest
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.recipes.model_section import ModelSection
-from ablate_kit.sweeps.taken_tensors import TakenTensor, different_tensors
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.taken_tensors import TakenTensor, different_tensors
+from ablate_kit.sweeps.variants.variant import Variant
 
 Taken = Mapping[str, TakenTensor]
 

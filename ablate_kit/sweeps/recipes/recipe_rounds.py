@@ -14,8 +14,8 @@ from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.headline import Key
 from ablate_kit.metrics.result import is_control
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-from ablate_kit.sweeps.scheduler import Evaluating
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.scheduling.scheduler import Evaluating
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 
 Search = tuple[HeadsGreedy, list[Removal]]
 

@@ -51,8 +51,8 @@ from ablate_kit.sweeps.run_folder.stored_detections import (
     write,
     write_detections,
 )
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Lacking, lacking
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.scheduling.scheduler import Batches, BatchResult, Lacking, lacking
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from detector.disk import lock
 from detector.disk.atomic import is_temporary, remove_temporaries
 from detector.disk.lines import append_line, key_of, read_rows

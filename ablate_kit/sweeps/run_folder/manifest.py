@@ -8,7 +8,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 Key = Annotated[str, StringConstraints(pattern="^[0-9a-f]{24}$")]  # it names a file, too
 

@@ -13,8 +13,8 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.edits import Edit, Whole
 from ablate_kit.sweeps.execution.live_variant import applied_variant
-from ablate_kit.sweeps.taken_tensors import TakenTensor
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.taken_tensors import TakenTensor
+from ablate_kit.sweeps.variants.variant import Variant
 from tests.ablate_kit.small_sweeps import adapter_of
 
 

@@ -11,7 +11,7 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
 from ablate_kit.reports.replication_reports.replication_table import replication_table
 from ablate_kit.reports.replication_reports.replication_words import replication_sentences
-from ablate_kit.sweeps.replication import Replication
+from ablate_kit.sweeps.replications.replication import Replication
 from tests.ablate_kit.made_up import result_of
 
 

@@ -15,8 +15,8 @@ from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.studies.pace import EACH, FORWARD, Load, Pace
 from ablate_kit.studies.rounds import MadeCuts, Study
 from ablate_kit.studies.spending import Spending
-from ablate_kit.sweeps.timed_pass import PassTime
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.estimates.timed_pass import PassTime
+from ablate_kit.sweeps.variants.variant import Variant
 
 IMAGES = 100
 PASS = 0.03  # seconds of an image

@@ -13,7 +13,7 @@ from ablate_kit.models.adapter import Prepared
 from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 from .execution.toy_adapter import Toy
 

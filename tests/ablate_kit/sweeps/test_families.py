@@ -5,7 +5,7 @@ from pathlib import Path
 from ablate_kit.sweeps.checkpoint_variants import Family, sweep_families
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import Progress
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.small_sweeps import adapter_of

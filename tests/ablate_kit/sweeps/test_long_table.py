@@ -13,7 +13,7 @@ from ablate_kit.metrics.evaluate import evaluate
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.long_table import long_table
 from ablate_kit.sweeps.run_folder.ledger import Ledger
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from tests.ablate_kit.made_up import detections_of, truth_of
 
 IMAGES = 6

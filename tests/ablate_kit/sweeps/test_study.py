@@ -21,8 +21,8 @@ from ablate_kit.sweeps.execution.live_variant import applied_variant, delta_of
 from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.run_folder.ledger import ANOTHER_MODEL, Ledger
 from ablate_kit.sweeps.run_folder.stored_detections import UnfinishedBatches
-from ablate_kit.sweeps.taken_tensors import TakenTensor
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.variants.taken_tensors import TakenTensor
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from detector.training.devices import thread_count
 from tests.ablate_kit import run_files
 from tests.ablate_kit.small_sweeps import sweep_recipe

@@ -29,8 +29,8 @@ from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Sweep, sweep
 from ablate_kit.sweeps.run_folder.ledger import Ledger
-from ablate_kit.sweeps.scheduler import Batches
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.scheduling.scheduler import Batches
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.small_sweeps import adapter_of, sweep_recipe

@@ -15,7 +15,7 @@ from ablate_kit.ablations.edits import Edit
 from ablate_kit.errors import UserError
 from ablate_kit.models.inference.detect import detect
 from ablate_kit.sweeps.execution.executor import VariantExecutor
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 from tests.ablate_kit.small_sweeps import adapter_of
 
 from .zoo_models import SSD, image, saved, ssd

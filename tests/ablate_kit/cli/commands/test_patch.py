@@ -17,7 +17,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.sweeps.execution.live_variant import applied_variant
 from ablate_kit.sweeps.recipes.donor_variants import groups_in_the_file, module_groups, patches
 from ablate_kit.sweeps.run_folder.ledger import Ledger
-from ablate_kit.sweeps.taken_tensors import TakenTensor, different_tensors
+from ablate_kit.sweeps.variants.taken_tensors import TakenTensor, different_tensors
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run
 from tests.hybrid_file import reweighted

@@ -10,7 +10,7 @@ from PIL import Image
 import ablate_kit as ak
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.sweeps.backends.placement import Placement
-from ablate_kit.sweeps.images_of_run import images_of
+from ablate_kit.sweeps.finished_runs.images_of_run import images_of
 from ablate_kit.sweeps.open_sweep import SweepRun
 from ablate_kit.sweeps.recipe_sweep import run as run_sweep
 from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep

@@ -12,7 +12,7 @@ from ablate_kit.models.frameworks.source_files import (
     python_files,
 )
 from ablate_kit.models.opening.framework_registry import FRAMEWORKS, check_model
-from ablate_kit.sweeps.fingerprint import environment_of
+from ablate_kit.sweeps.provenance.fingerprint import environment_of
 from tests.ablate_kit.small_sweeps import sweep_recipe
 
 

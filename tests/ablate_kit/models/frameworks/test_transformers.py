@@ -28,7 +28,7 @@ from ablate_kit.models.inference.detect import detect, detect_all
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.shapes import Shapes
 from tests.ablate_kit.small_sweeps import adapter_of
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ablate_kit.reports.sweep_reports.plan_text import looked, plan_text, screening, searched
-from ablate_kit.sweeps.pass_cost import PassCost
-from ablate_kit.sweeps.race import Look
+from ablate_kit.sweeps.estimates.pass_cost import PassCost
+from ablate_kit.sweeps.scheduling.race import Look
 
 ROWS = [("a", "encoder", "unmodified", 0.5), ("b", "decoder", "a", 0.25)]
 

@@ -18,7 +18,7 @@ from ablate_kit.reports.sweep_reports import sweep_report
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.studies.noted import Noted, NotedPart
 from ablate_kit.sweeps.run_folder.ledger import Ledger
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from tests.ablate_kit.made_up import truth_of
 
 SHAPES = {"w": (8, 8)}

@@ -24,7 +24,7 @@ from ablate_kit.sweeps.execution.certificate import Certificate
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.shapes import Shapes
 
 from .toy_adapter import Toy

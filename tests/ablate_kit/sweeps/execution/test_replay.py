@@ -15,7 +15,7 @@ from ablate_kit.sweeps.execution.full_checks import FullChecks
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.recorded_output import CachedOutput
 from ablate_kit.sweeps.execution.replay import CannotTraceError, Replay
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 from .toy_adapter import Toy
 

@@ -23,7 +23,7 @@ from ablate_kit.sweeps.execution.disagreement import disagreement
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.run import sweep
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.shapes import Shapes
 from tests.ablate_kit.small_sweeps import adapter_of
 

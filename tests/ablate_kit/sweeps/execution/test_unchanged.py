@@ -16,7 +16,7 @@ from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.identical import identical
 from ablate_kit.sweeps.execution.identities import Identities
 from ablate_kit.sweeps.execution.unchanged import UnchangedLayers, layers
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 from .toy_adapter import Toy
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ablate_kit.errors import UserError
-from ablate_kit.sweeps.scheduler import BatchResult, Stretches, Work
+from ablate_kit.sweeps.scheduling.scheduler import BatchResult, Stretches, Work
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,18 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.backends.worker import DEFAULTS, Here, Worker
-from ablate_kit.sweeps.engine import Report, run
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from ablate_kit.sweeps.scheduler import BatchResult, Stretches, Work, lacking, rounds_of, split
-from ablate_kit.sweeps.store import MemoryStore
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.scheduling.engine import Report, run
+from ablate_kit.sweeps.scheduling.scheduler import (
+    BatchResult,
+    Stretches,
+    Work,
+    lacking,
+    rounds_of,
+    split,
+)
+from ablate_kit.sweeps.scheduling.store import MemoryStore
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from detector.data.shapes import Shapes
 
 

@@ -14,7 +14,7 @@ from ablate_kit.ablations.factors import Factors
 from ablate_kit.metrics.result import BASELINE
 
 if TYPE_CHECKING:
-    from ablate_kit.sweeps.taken_tensors import TakenTensor
+    from ablate_kit.sweeps.variants.taken_tensors import TakenTensor
 
 
 @dataclass(frozen=True, eq=False)

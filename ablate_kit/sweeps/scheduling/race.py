@@ -26,9 +26,9 @@ from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.verdict import Outcome, untold
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
-from ablate_kit.sweeps.scheduler import Batches, Lacking
-from ablate_kit.sweeps.store import Store
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.scheduling.scheduler import Batches, Lacking
+from ablate_kit.sweeps.scheduling.store import Store
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 
 
 @dataclass(frozen=True)

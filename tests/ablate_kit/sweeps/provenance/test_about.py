@@ -5,7 +5,7 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from ablate_kit.sweeps.about import About, in_words
+from ablate_kit.sweeps.provenance.about import About, in_words
 from detector.data.dataset import notes_on
 from detector.training.recipes.data_sections import ShapesImages
 from tests.ablate_kit.small_sweeps import sweep_recipe

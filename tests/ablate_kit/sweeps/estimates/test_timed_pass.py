@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate_kit.sweeps.timed_pass import PassTime
+from ablate_kit.sweeps.estimates.timed_pass import PassTime
 from tests.ablate_kit.conftest import Run
 
 

@@ -21,7 +21,7 @@ from ablate_kit.sweeps.open_sweep import OpenSweep
 from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
-from ablate_kit.sweeps.replication import (
+from ablate_kit.sweeps.replications.replication import (
     Replication,
     claim,
     refuse_other,

@@ -9,9 +9,9 @@ from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.parallel import in_threads
 from ablate_kit.models.labels.own_objects import own_objects
-from ablate_kit.sweeps.scheduler import Batches
-from ablate_kit.sweeps.store import Store
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.scheduling.scheduler import Batches
+from ablate_kit.sweeps.scheduling.store import Store
+from ablate_kit.sweeps.variants.variant import Variant
 
 
 @dataclass

@@ -17,7 +17,7 @@ from ablate_kit.metrics.evaluate import VERSION
 from ablate_kit.models.inference.device import gpu_libraries
 from ablate_kit.models.labels.classes import read_class_names
 from ablate_kit.models.opening.framework_registry import choose
-from ablate_kit.sweeps.data_digest import DataDigest
+from ablate_kit.sweeps.provenance.data_digest import DataDigest
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run_folder.run_inputs import HUB, LIBRARIES
 from detector.data.dataset import Dataset

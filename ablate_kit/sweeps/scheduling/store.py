@@ -6,8 +6,8 @@ from typing import Protocol
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
 from ablate_kit.metrics.result import Result
-from ablate_kit.sweeps.scheduler import BatchResult, Lacking, lacking
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.scheduling.scheduler import BatchResult, Lacking, lacking
+from ablate_kit.sweeps.variants.variant import Variant
 
 
 class Store(Protocol):

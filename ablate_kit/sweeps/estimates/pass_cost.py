@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablate_kit.models.adapter import Adapter, Prepared
+from ablate_kit.sweeps.estimates.timed_pass import timed_pass
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.plan import BASELINE, shares
-from ablate_kit.sweeps.timed_pass import timed_pass
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.evaluate import Evaluation
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 
 MAX_BATCHES = 4  # of a piece of work that goes to another process: what a lost worker costs
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ablate_kit.errors import UserError
 from ablate_kit.models.labels.own_objects import looked_at_for
 from ablate_kit.models.labels.truth import ground_truth
-from ablate_kit.sweeps.data_digest import data_digest
+from ablate_kit.sweeps.provenance.data_digest import data_digest
 from ablate_kit.sweeps.recipes.named_files import below
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from detector.data.dataset import Dataset, is_labelled, shuffled

@@ -19,16 +19,16 @@ from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps import recipe_sweep
-from ablate_kit.sweeps.engine import Report, run
-from ablate_kit.sweeps.images_of_run import images_of
+from ablate_kit.sweeps.finished_runs.images_of_run import images_of
 from ablate_kit.sweeps.long_table import long_table
-from ablate_kit.sweeps.race import Look, Race, schedule
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Progress
-from ablate_kit.sweeps.scheduler import Batches, BatchResult, Stretches, Work
-from ablate_kit.sweeps.store import MemoryStore
-from ablate_kit.sweeps.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.scheduling.engine import Report, run
+from ablate_kit.sweeps.scheduling.race import Look, Race, schedule
+from ablate_kit.sweeps.scheduling.scheduler import Batches, BatchResult, Stretches, Work
+from ablate_kit.sweeps.scheduling.store import MemoryStore
+from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from tests.ablate_kit.made_up import truth_of
 
 IMAGES, SIZE = 240, 8

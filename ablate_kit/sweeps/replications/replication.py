@@ -18,10 +18,10 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.replicates import Replicated, replicated
 from ablate_kit.metrics.uncertainty.significance import most_of, within
 from ablate_kit.metrics.uncertainty.statistics import Statistics
-from ablate_kit.sweeps.compared_run import compared_run
+from ablate_kit.sweeps.finished_runs.compared_run import compared_run
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_folder.run_inputs import another
-from ablate_kit.sweeps.variant import Variant
+from ablate_kit.sweeps.variants.variant import Variant
 from detector.disk.atomic import new_text
 
 MARK = "replication.json"  # in its folder

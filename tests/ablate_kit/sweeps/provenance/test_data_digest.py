@@ -2,7 +2,7 @@
 
 import pytest
 
-from ablate_kit.sweeps.data_digest import data_digest
+from ablate_kit.sweeps.provenance.data_digest import data_digest
 from detector.data.shapes import Shapes
 
 
@@ -11,7 +11,7 @@ def test_reading_that_takes_a_while_is_told_once(
 ) -> None:
     quick = data_digest(Shapes(4))
     assert told == []
-    monkeypatch.setattr("ablate_kit.sweeps.data_digest._MOMENT", 0.0)
+    monkeypatch.setattr("ablate_kit.sweeps.provenance.data_digest._MOMENT", 0.0)
     assert data_digest(Shapes(4)) == quick
     (note,) = told
     assert note.startswith("reading the files of 4 images once, to know them again: 1 are read, ")

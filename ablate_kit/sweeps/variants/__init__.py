@@ -1,0 +1,1 @@
+"""What a sweep evaluates: a model with something changed, as a value, and as a file."""
