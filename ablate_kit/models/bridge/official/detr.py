@@ -6,6 +6,7 @@ from typing import Any
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
 from ablate_kit.models.bridge.detr_config import Stack, detr_config
 from ablate_kit.models.bridge.name_rules import NameRule, both, packed
+from ablate_kit.models.bridge.official.made_of_it import check_made_of_it
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
 
@@ -74,6 +75,7 @@ def of_detr_kind(
     told: Told, config: Mapping[str, Any], processor: str, rules: tuple[NameRule, ...]
 ) -> Counterpart:
     """With images and backbone as all descendants of this code have them."""
+    check_made_of_it(told)
     images = image_processor(f"{processor}ImageProcessor", SIZE)
     return told.counterpart(config, images, rules, resnet_counters(RESNET))
 

@@ -9,6 +9,7 @@ from ablate_kit.models.bridge.dino_config import dino_config
 from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official import deformable_detr
 from ablate_kit.models.bridge.official.detr import RESNET, SIZE
+from ablate_kit.models.bridge.official.made_of_it import check_made_of_it
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.bridge.resnet import resnet_counters, resnet_rules
 from ablate_kit.models.bridge.swin import INDEX, swin_config, swin_rules, window_of
@@ -55,6 +56,7 @@ def counterpart(told: Told) -> Counterpart:
     levels, heads = told.count("input_proj"), told.heads("nheads", width)
     for argument, value, words in ASSUMED:
         told.must(argument, value, words=words)
+    check_made_of_it(told)
     told.must("position_embedding", "sine", "v2", words="sines as position encodings")
     encoder, decoder = deformable_detr.stacks(told, heads, levels)
     share = {f"share_{name}": _alike(told, name) for name in ("class_embed", "bbox_embed")}

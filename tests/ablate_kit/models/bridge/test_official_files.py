@@ -181,6 +181,11 @@ def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
         ("detr", renamed("decoder.norm.", "mask_head."), "mask_head.bias\" has no place"),
         ("detr", renamed("layer2.1", "layer2.3"), r"backbone.0.body.layer2 \[0, 3\]"),
         ("two stages", renamed("decoder.bbox_embed", "bbox"), "two stages without box refinement"),
+        # The same tensors as in the official repository, of code that computes something else.
+        ("refined", arguments(use_ms_detr=True), "use_ms_detr is True, as of MS-DETR"),
+        ("deformable", arguments(num_queries_one2many=1500), "num_queries_one2many is 1500"),
+        ("conditional", arguments(group_detr=11), "group_detr is 11, as of Group DETR"),
+        ("deformable", arguments(assign_second_stage=True), "assign_second_stage is True"),
     ],
 )  # fmt: skip
 def test_what_has_no_counterpart_is_refused(
@@ -188,6 +193,14 @@ def test_what_has_no_counterpart_is_refused(
 ) -> None:
     write(tmp_path / "official.pth", variant, change)
     refused(tmp_path / "official.pth", message)
+
+
+def test_arguments_that_the_official_script_lacks_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "official.pth"
+    official_ones = {"lr_drop": 40, "eos_coef": 0.1, "group_detr": 1, "use_ms_detr": False}
+    write(path, "dab", arguments(**official_ones, unused=None, q_teams=[1, 2], q_split="x"))
+    said = "that q_split, q_teams change nothing, which are no arguments of the official script"
+    assert said in bridged(path, tmp_path / "hf")
 
 
 def names(*given: str) -> ClassNames:
