@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from detector.data.image_files import Exif, check_exif, stored_image
+from detector.data.image_files import Exif, check_exif, check_stored_size, stored_image
 from detector.data.image_files import Pixels as Pixels
 from detector.data.image_files import decode as decode
 from detector.data.image_files import read_image as read_image
@@ -95,6 +95,12 @@ class FileDataset(ABC):
     def stored(self, index: int) -> bytes:
         return stored_image(self.file(index), self._exif)
 
+    def checked_file(self, index: int) -> Path:
+        """``file``; UserError where it has another size than is annotated."""
+        path, sides = self.file(index), self.annotations(index)
+        check_stored_size(path, sides.width, sides.height, self._exif)
+        return path
+
 
 def notes_on(dataset: Dataset) -> tuple[str, ...]:
     """What its reader has to say of a data set: no mistakes, but nothing to keep quiet about."""
@@ -111,12 +117,12 @@ def is_labelled(dataset: Dataset) -> bool:
     return bool(getattr(dataset, "labelled", True))
 
 
-def file_of(dataset: Dataset, index: int) -> Path:
-    """Where an image of a data set of files is."""
+def file_of(dataset: Dataset, index: int, *, checked: bool = False) -> Path:
+    """Where an image of a data set of files is; ``checked``: that has the annotated size."""
     if isinstance(dataset, _Subset):
-        return file_of(dataset.dataset, dataset.indices[index])
-    found: Path = dataset.file(index)  # type: ignore[attr-defined]
-    return found
+        return file_of(dataset.dataset, dataset.indices[index], checked=checked)
+    of: FileDataset = dataset  # type: ignore[assignment]
+    return of.checked_file(index) if checked else of.file(index)
 
 
 def is_of_files(dataset: Dataset) -> bool:

@@ -90,12 +90,22 @@ def stored_image(path: Path, exif: Exif = "ignore") -> bytes:
 
 def check_size(path: Path, image: Pixels, width: int, height: int, exif: Exif) -> None:
     """Refuses an image of another size than its annotation gives."""
-    if image.shape[:2] == (height, width):
+    rows, columns = image.shape[:2]
+    _check_sides(path, (columns, rows), (width, height), exif)
+
+
+def check_stored_size(path: Path, width: int, height: int, exif: Exif) -> None:
+    """As ``check_size``, of a file; few formats are decoded for it."""
+    _check_sides(path, image_size(path, exif), (width, height), exif)
+
+
+def _check_sides(path: Path, found: tuple[int, int], told: tuple[int, int], exif: Exif) -> None:
+    if found == told:
         return
-    found = f"{path}: image is {image.shape[1]}x{image.shape[0]}, its annotation says "
     orientation = _opened(path, _orientation)
     note = f": {_turned(orientation, exif)}" if orientation > 1 else ""
-    raise UserError(f"{found}{width}x{height}{note}")
+    (width, height), (wide, high) = found, told
+    raise UserError(f"{path}: image is {width}x{height}, its annotation says {wide}x{high}{note}")
 
 
 def decode(path: Path, exif: Exif = "ignore") -> Pixels:

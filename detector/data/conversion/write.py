@@ -55,7 +55,8 @@ def convert(
     folder = {"coco": "images", "voc": "JPEGImages", "yolo": f"images/{split}"}[to]
     (place / folder).mkdir(parents=True)
     for index, name in enumerate(names):
-        _put(file_of(dataset, index), place / folder / name, link=link)
+        # By a wrong size shares of the sides would be others.
+        _put(file_of(dataset, index, checked=True), place / folder / name, link=link)
         advance()
     files = DatasetFiles(dataset, images, names, place, split)
     _WRITERS[to](files)
@@ -105,8 +106,6 @@ def _check_classes(classes: Sequence[str], to: str) -> None:
 
 
 def _put(source: Path, destination: Path, *, link: bool) -> None:
-    if not source.is_file():
-        raise UserError(f"{source}: image file is missing")
     if link:
         destination.symlink_to(source.resolve())
     else:

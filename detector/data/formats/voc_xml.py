@@ -18,7 +18,7 @@ CLASSES = (
 def read_tree(path: Path) -> ET.Element:
     """The parsed file of one image's annotations."""
     try:
-        return ET.fromstring(read_bounded(path, SETTINGS), ET.XMLParser(target=_PlainTree()))  # noqa: S314
+        tree = ET.fromstring(read_bounded(path, SETTINGS), ET.XMLParser(target=_PlainTree()))  # noqa: S314
     except FileNotFoundError:
         raise UserError(f"{path}: annotation file is missing") from None
     except OSError as error:
@@ -26,6 +26,12 @@ def read_tree(path: Path) -> ET.Element:
     # The last two: a declared encoding that does not exist, or that the parser does not take.
     except (ET.ParseError, LookupError, ValueError) as error:
         raise UserError(f"{path}: not well-formed XML: {error}") from error
+    # Of anything else, such as a web page or another tool's format, no object would be found.
+    if tree.tag.lower() != "annotation":
+        raise UserError(f"{path}: its root is {shown(tree.tag)}; expected annotation, as of VOC")
+    if any(one.find("object") is not None for one in tree.iter() if one is not tree):
+        raise UserError(f"{path}: an object lies in another element; expected all in annotation")
+    return tree
 
 
 class _PlainTree(ET.TreeBuilder):
@@ -50,6 +56,8 @@ def read_box(element: ET.Element, path: Path) -> tuple[float, float, float, floa
     """The box of an object, xyxy in continuous pixels."""
     # Direct children only: VOC2012 nests the boxes of heads, hands and feet in <part> elements.
     corners = [element.findtext(f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
+    if len(element.findall("bndbox")) > 1:
+        raise UserError(f"{path}: an object has several boxes (bndbox); expected one")
     found = [one for one in map(number, corners) if one is not None]
     if len(found) < 4 or found[0] > found[2] or found[1] > found[3]:
         raise UserError(f"{path}: xmin, ymin, xmax, ymax of an object are {corners}: no box")

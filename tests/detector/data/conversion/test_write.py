@@ -249,11 +249,13 @@ def test_links_and_voc_itself(images: Path, tmp_path: Path) -> None:
         ({"categories": [{"id": 1, "name": "a\nb"}, {"id": 2, "name": "d"}]}, "cannot be written"),
         ({"file": "a.gif"}, "images of this suffix are found by no other format"),
         ({"file": "gone.png"}, "image file is missing"),
+        ({"width": 30}, "a.png: image is 40x30, its annotation says 30x30"),
     ],
 )
 def test_mistakes(change: dict[str, Any], told: str, images: Path, tmp_path: Path) -> None:
     content = document([{"image_id": 3, "category_id": 1, "bbox": [1, 1, 9, 9]}])
     content["images"][0]["file_name"] = change.pop("file", "a.png")
+    content["images"][0]["width"] = change.pop("width", WIDTH)
     before = opened(tmp_path, images, content | change)
     for to, number in itertools.product(("voc", "yolo"), (0,)):
         (tmp_path / f"{to}{number}").mkdir()

@@ -220,6 +220,10 @@ def test_a_split_file_holds_image_names_only(line: str, tmp_path: Path) -> None:
         ("<width>40</width>", "", 'size/width is ""; expected a number of pixels'),
         ("<width>40", "<width>0", 'size/width is "0"'),
         ("</annotation>", "", "not well-formed XML"),
+        ("annotation>", "html>", 'its root is "html"; expected annotation'),
+        ("<annotation>", '<annotation xmlns="http://x">', r'its root is "{http://x}annotation"'),
+        ("<object>", "<group><object/></group><object>", "an object lies in another element"),
+        ("<bndbox>", "<bndbox><xmin>1</xmin></bndbox><bndbox>", "has several boxes"),
         ("<annotation>", '<?xml version="1.0" encoding="none"?><annotation>', "not well-formed"),
     ],
 )
