@@ -1,6 +1,7 @@
 """What the training loop trains: detection and classification are two tasks of one loop."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,9 @@ class Recipe(Protocol):
 
     def resolved(self) -> dict[str, Any]:
         """Everything filled in, as plain values."""
+
+    def placed(self) -> AbstractContextManager[None]:
+        """Says of a wrong value where it stands."""
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,13 @@ class Trainer:
         self.device = torch.device(device)
         self.distributed = distributed
         self.model = task.model.to(self.device)
-        self.frozen = freeze(self.model, options.freeze)
+        with self.recipe.placed():
+            self.frozen = freeze(self.model, options.freeze)
+            self.clipping = clipping_of(self.model, options)
         synchronize_norms(self.model, distributed)
         self.network = data_parallel(self.model, distributed)
         self.optimizer = adamw(self.model, options, self.recipe.multipliers())
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.clipping = clipping_of(self.model, options)
         self.precision = Precision(options.precision, self.device)
         self.ema = Ema(self.model, options.ema) if options.ema else None
         self.data = dict(data or {})

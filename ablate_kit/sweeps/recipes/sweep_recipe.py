@@ -20,7 +20,7 @@ from ablate_kit.ablations.kinds.ranked import Ranked
 from ablate_kit.ablations.kinds.shapley import Shapley
 from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.checkpoints.hub import with_commit
-from ablate_kit.errors import UserError
+from ablate_kit.errors import CheckpointError, UserError
 from ablate_kit.metrics.result import BASELINE
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.shipped import recipe_file
@@ -33,6 +33,7 @@ from detector.training.recipes.recipe_file import (
     Given,
     Override,
     Section,
+    WholeRecipe,
     given_recipe,
     read_recipe,
     validated,
@@ -59,7 +60,7 @@ class ScreenSection(Section):
     seed: Natural = 0  # of these images, and of the sample
 
 
-class SweepRecipe(Section):
+class SweepRecipe(WholeRecipe):
     """A whole sweep."""
 
     # Rules are dataclasses, of which Pydantic in strictness takes JSON alone; a file is read so.
@@ -154,8 +155,10 @@ class SweepRecipe(Section):
         shapes = source.checkpoint.shapes
         known: dict[str, Ablation] = {}
         total = 0
-        for line, made in self._counted(source):
-            for ablation in line.make(source) if made is None else made:
+        for number, (line, first) in enumerate(self._counted(source)):
+            with self._line(number):
+                made = line.make(source) if first is None else first
+            for ablation in made:
                 known.setdefault(ablation.name, ablation)
                 total += 1 + line.null_cuts
                 yield ablation
@@ -163,12 +166,12 @@ class SweepRecipe(Section):
         for number, line in enumerate(self.ablations):
             if not isinstance(line, Combination | Ranked):
                 continue
-            with _in_line(number):
+            with self._line(number, f"ablations.{number}"):
                 total += line.count(known) * (1 + line.null_cuts)
             self._check(number, total)
             if isinstance(line, Ranked):
                 continue
-            with _in_line(number):
+            with self._line(number, f"ablations.{number}"):
                 joined = line.combine(known)
             for joint in joined:
                 known.setdefault(joint.name, joint)  # which a later line may join
@@ -186,30 +189,35 @@ class SweepRecipe(Section):
             repeats = getattr(line, "repeats", 1)
             own = repeats * (1 + line.null_cuts)
             once = replace(line, repeats=1) if repeats > 1 else line  # type: ignore[call-arg]
-            made = once.make(source)
-            total += len(made) * own
-            if isinstance(line, HeadsGreedy):
-                steps, tries = line.size(source)
-                total += tries + steps * own
+            with self._line(number):
+                made = once.make(source)
+                total += len(made) * own
+                if isinstance(line, HeadsGreedy):
+                    steps, tries = line.size(source)
+                    total += tries + steps * own
             self._check(number, total)
             found.append((line, made if once is line else None))
         return found
 
     def _check(self, number: int, total: int) -> None:
         if total > self.max_variants:
+            where = self.place(("ablations", number)) or f"ablations.{number}"
             raise UserError(
-                f"ablations.{number}: with this line the recipe makes {total:,} variants, more "
+                f"{where}: with this line the recipe makes {total:,} variants, more "
                 f"than max_variants, {self.max_variants:,}; --set max_variants={total} allows them"
             )
 
-
-@contextmanager
-def _in_line(number: int) -> Iterator[None]:
-    """Of a line that speaks of the other lines, an error says which it is itself."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"ablations.{number}: {error}") from None
+    @contextmanager
+    def _line(self, number: int, otherwise: str = "") -> Iterator[None]:
+        """Says of a mistake in a line of ``ablations`` where that stands; ``otherwise`` of one that
+        speaks of the other lines, which no file holds."""
+        try:
+            yield
+        except CheckpointError:  # the file's own
+            raise
+        except UserError as error:
+            where = self.place(("ablations", number)) or otherwise
+            raise UserError(f"{where}: {error}" if where else str(error)) from None
 
 
 def load_sweep(path: Path, overrides: Iterable[str | Override] = ()) -> SweepRecipe:

@@ -5,25 +5,27 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from detector.errors import UserError, did_you_mean
+from detector.errors import did_you_mean
 from detector.training.clipping import Clipping
 from detector.training.optim import offset_parameters
 from detector.training.recipes.loop_recipe import LoopOptions
+from detector.training.recipes.recipe_file import WrongValueError
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     """The named modules, whose parameters get no gradient from now on."""
     modules = _with_parameters(model)
     frozen = []
-    for pattern in patterns:
+    for number, pattern in enumerate(patterns):
         found = [module for name, module in modules.items() if fnmatchcase(name, pattern)]
         if not found:
-            raise UserError(f"training.freeze {_no_module(pattern, modules)}")
+            problem = f"training.freeze {_no_module(pattern, modules)}"
+            raise WrongValueError(("training", "freeze", number), problem)
         frozen += found
     for module in frozen:
         module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError("training.freeze leaves nothing to train")
+        raise WrongValueError(("training", "freeze"), "training.freeze leaves nothing to train")
     return frozen
 
 
@@ -32,7 +34,8 @@ def clipping_of(model: nn.Module, options: LoopOptions) -> Clipping:
     parts = []
     for name, limit in options.clip_modules.items():
         if name not in modules:
-            raise UserError(f"training.clip_modules {_no_module(name, modules)}")
+            problem = f"training.clip_modules {_no_module(name, modules)}"
+            raise WrongValueError(("training", "clip_modules", name), problem)
         parts.append((name, list(modules[name].parameters()), limit))
     parts.append(("offsets", offset_parameters(model), options.clip_offsets))
     parts.append(("all", list(model.parameters()), options.clip))

@@ -20,7 +20,9 @@ from detector.training.recipes.recipe_file import (
     Rate,
     Section,
     Share,
-    placed,
+    WholeRecipe,
+    WrongValueError,
+    of_model,
     read_recipe,
     refuse_unknown,
     validated,
@@ -164,7 +166,7 @@ class Pretraining(LoopOptions):
         return self
 
 
-class PretrainRecipe(Section):
+class PretrainRecipe(WholeRecipe):
     """A whole run. ``model`` holds ``preset`` and settings of the backbone and the neck."""
 
     model: dict[str, Any]
@@ -182,19 +184,32 @@ class PretrainRecipe(Section):
 
     def config(self, classes: Sequence[str]) -> HybridConfig:
         """The config of the detector whose backbone and neck are pretrained."""
+        with self.placed():
+            return self._config(len(classes))
+
+    def _config(self, classes: int) -> HybridConfig:
         changes = dict(self.model)
-        base = preset(changes.pop("preset", "thesis"))
+        with of_model(self.model):
+            base = preset(changes.pop("preset", "thesis"))
         known = OF_BACKBONE + (OF_NECK if self.classifier.neck else ())
         for name in changes:
             if name in known:
                 continue
             if name in OF_NECK:
-                raise UserError(f"model.{name} has no effect without classifier.neck")
-            if name in {field.name for field in fields(HybridConfig)}:
-                raise UserError(f"model.{name} has no effect on the backbone or the neck")
-            raise UserError(f'unknown key "model.{name}"{did_you_mean(name, ("preset", *known))}')
+                problem = f"model.{name} has no effect without classifier.neck"
+            elif name in {field.name for field in fields(HybridConfig)}:
+                problem = f"model.{name} has no effect on the backbone or the neck"
+            else:
+                near = did_you_mean(name, ("preset", *known))
+                problem = f'unknown key "model.{name}"{near}'
+            raise WrongValueError(("model", name), problem)
         size = self.augmentation.image_size
-        return base.replace(num_classes=len(classes), image_size=size, **changes)
+        try:
+            sized = base.replace(image_size=size)
+        except UserError as error:
+            raise WrongValueError(("augmentation", "image_size"), str(error)) from None
+        with of_model(self.model):
+            return sized.replace(num_classes=classes, **changes)
 
     def check_model(self) -> None:
         """Raises ``UserError`` for what ``config`` refuses whatever the classes are."""
@@ -226,6 +241,6 @@ def load_pretrain_recipe(path: Path, overrides: Sequence[str] = ()) -> PretrainR
     keys = "model, classifier, data, augmentation, training"
     given = read_recipe(path, overrides, keys)
     recipe = validated(PretrainRecipe, given)
-    with placed(given):
+    with recipe.placed():
         recipe.multipliers()
     return recipe

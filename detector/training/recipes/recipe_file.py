@@ -1,13 +1,14 @@
 """What all recipes share: reading the YAML file, overriding it, and naming what is wrong in it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from detector.bounds import Count, Natural
 from detector.disk.bounded import allowed, read_bounded, too_large
@@ -17,7 +18,7 @@ from detector.yaml_values import Path as Place
 
 __all__ = [
     "Count", "Given", "Natural", "Nonnegative", "Override", "Positive", "Probability", "Rate",
-    "Section", "Share", "WrongValueError", "given_recipe", "placed", "read_recipe",
+    "Section", "Share", "WholeRecipe", "WrongValueError", "given_recipe", "of_model", "read_recipe",
     "refuse_unknown", "validated",
 ]  # fmt: skip
 
@@ -50,15 +51,19 @@ class Given:
     """A recipe's values, not yet checked, and where each of them stands."""
 
     values: dict[str, Any]
-    source: str
-    places: Mapping[Place, str]
+    source: str = field(compare=False)
+    places: Mapping[Place, str] = field(compare=False)
 
     def where(self, path: Place) -> str:
         """Where a value stands, or else the nearest section that it would be in."""
+        return self.place(path) or self.source
+
+    def place(self, path: Place) -> str:
+        """The same; nothing where no file or option says it."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
-        return self.source
+        return ""
 
 
 def read_recipe(path: Path, overrides: Sequence[str | Override], keys: str) -> Given:
@@ -102,10 +107,13 @@ def validated(kind: type[Recipe], given: Given) -> Recipe:
         ) from None
     try:
         # They are what JSON has, and strictly so: "8" is no number, in no section.
-        return kind.model_validate_json(text, strict=True)
+        recipe = kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         path, problem = _first_problem(kind, error)
         raise UserError(f"{given.where(path)}: {problem}") from None
+    if isinstance(recipe, WholeRecipe):
+        recipe.stands(given)
+    return recipe
 
 
 class WrongValueError(UserError):
@@ -116,13 +124,41 @@ class WrongValueError(UserError):
         self.path = path
 
 
+class WholeRecipe(Section):
+    """A recipe that knows where its values stand, for what is found wrong after it was read.
+
+    Recipes of the same values are the same wherever these stand.
+    """
+
+    _given: Given = PrivateAttr(Given({}, "", {}))
+
+    def stands(self, given: Given) -> None:
+        self._given = replace(given, values={})
+
+    def place(self, path: Place) -> str:
+        return self._given.place(path)
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Says of a wrong value where it stands."""
+        try:
+            yield
+        except WrongValueError as error:
+            where = self._given.where(error.path)
+            raise UserError(f"{where}: {error}" if where else str(error)) from None
+
+
 @contextmanager
-def placed(given: Given) -> Iterator[None]:
-    """Says of a wrong value where it stands."""
+def of_model(given: Collection[str]) -> Iterator[None]:
+    """Says of a network that cannot be built which of the settings ``given`` in ``model`` is at
+    fault: the first that the problem names."""
     try:
         yield
-    except WrongValueError as error:
-        raise UserError(f"{given.where(error.path)}: {error}") from None
+    except WrongValueError:
+        raise
+    except UserError as error:
+        named = [word for word in re.findall(r"\w+", str(error)) if word in given]
+        raise WrongValueError(("model", *named[:1]), str(error)) from None
 
 
 def refuse_unknown(section: Place, given: Mapping[str, object], known: Sequence[str]) -> None:

@@ -18,9 +18,9 @@ from detector.training.recipes.recipe_file import (
     Natural,
     Override,
     Probability,
-    Section,
+    WholeRecipe,
     WrongValueError,
-    placed,
+    of_model,
     read_recipe,
     refuse_unknown,
     validated,
@@ -71,7 +71,7 @@ class Training(LoopOptions):
         return tuple(range(given[0], given[1] + 1, step))
 
 
-class TrainRecipe(Section):
+class TrainRecipe(WholeRecipe):
     """A whole run. ``model`` holds ``preset`` and any setting of ``HybridConfig``.
 
     The preset ``INIT`` is filled in before: with the network of a checkpoint.
@@ -83,29 +83,38 @@ class TrainRecipe(Section):
 
     def config(self, classes: Sequence[str]) -> HybridConfig:
         """The model's config for this number of classes."""
-        config = self._config({"num_classes": len(classes)} | self.model)
-        if config.num_classes != len(classes):
-            given = config.num_classes
-            raise UserError(f"model.num_classes is {given}; the data has {len(classes)} classes")
+        with self.placed():
+            config = self._config({"num_classes": len(classes)} | self.model)
+            if config.num_classes != len(classes):
+                raise WrongValueError(
+                    ("model", "num_classes"),
+                    f"model.num_classes is {config.num_classes}; the data has {len(classes)} "
+                    "classes",
+                )
         return config
 
     def check_model(self) -> None:
         """Raises ``UserError`` for what ``config`` refuses whatever the classes are."""
-        self._config(dict(self.model))
+        with self.placed():
+            self._config(dict(self.model))
 
     def _config(self, changes: dict[str, Any]) -> HybridConfig:
         if changes.get("preset") == INIT:
-            raise UserError(
+            raise WrongValueError(
+                ("model", "preset"),
                 f'model.preset "{INIT}" is the network of the checkpoint that ablate train --init '
-                "starts from; give --init"
+                "starts from; give --init",
             )
-        config = preset(changes.pop("preset", "thesis")).replace(**changes)
+        with of_model(self.model):
+            config = preset(changes.pop("preset", "thesis")).replace(**changes)
         self._check_parts(config)
         for size in self.training.multi_scale:
             try:
                 config.replace(image_size=size)
             except UserError as error:
-                raise UserError(f"training.multi_scale: {error}") from None
+                raise WrongValueError(
+                    ("training", "multi_scale"), f"training.multi_scale: {error}"
+                ) from None
         return config
 
     def _check_parts(self, config: HybridConfig) -> None:
@@ -121,10 +130,14 @@ class TrainRecipe(Section):
         for name in self.training.losses:
             switch, there = denoising if name.startswith("denoising_") else parts.get(name, ("", 1))
             if not there:
-                raise UserError(f"training.losses.{name} has no effect without model.{switch}")
+                raise WrongValueError(
+                    ("training", "losses", name),
+                    f"training.losses.{name} has no effect without model.{switch}",
+                )
         if self.training.denoising_warmup_epochs and not denoising[1]:
-            raise UserError(
-                "training.denoising_warmup_epochs has no effect without model.denoising"
+            raise WrongValueError(
+                ("training", "denoising_warmup_epochs"),
+                "training.denoising_warmup_epochs has no effect without model.denoising",
             )
 
     def loss_settings(self) -> LossSettings:
@@ -164,7 +177,7 @@ def parse_recipe(values: dict[str, Any], where: str) -> TrainRecipe:
 
 def _checked(given: Given) -> TrainRecipe:
     recipe = validated(TrainRecipe, given)
-    with placed(given):
+    with recipe.placed():
         recipe.loss_settings()
         recipe.multipliers()
         recipe.training.sizes()

@@ -28,6 +28,27 @@ def test_shapley_values_are_of_one_set_of_parts(tmp_path: Path) -> None:
         load_sweep(path).make(KindContext(checkpoint))
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{kind: component, pattern: nix}", 'no tensor matches "nix"'),
+        ("{kind: joined, members: [nix]}", 'no other line makes "nix"'),
+        ("{kind: component, pattern: neck, null_cuts: 100000}", "with this line"),
+    ],
+)
+def test_a_mistake_in_a_line_is_told_with_its_place(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    text = "model: {checkpoint: 'builtin:shapes_tiny'}\ndata: {kind: shapes}\nablations:\n"
+    path.write_text(f"{text}  - {{kind: component, pattern: neck}}\n  - {line}\n")
+    with (
+        open_checkpoint(SHAPES_TINY) as checkpoint,
+        pytest.raises(UserError, match=f"^{path}:5:5: {message}"),
+    ):
+        load_sweep(path).make(KindContext(checkpoint))
+
+
 def test_pattern_is_one_or_several() -> None:
     for pattern in ("neck", ["neck", "heads"]):
         found = parse_kind({"kind": "modules", "pattern": pattern})

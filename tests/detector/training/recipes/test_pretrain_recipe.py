@@ -1,5 +1,6 @@
 """Pretraining recipes are validated, and what would have no effect is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_mistakes_are_named(recipe: Path, override: str, message: str) -> None:
     ],
 )
 def test_models_that_cannot_be_are_named(recipe: Path, override: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f'^--set "{re.escape(override)}": .*{message}'):
         load_pretrain_recipe(recipe, [override]).config(["a"])
 
 

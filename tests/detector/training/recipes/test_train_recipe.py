@@ -105,6 +105,35 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "column"),
+    [
+        ("model: {preset: tini}", 17),
+        ("model: {preset: tiny, depht: 3}", 30),
+        ("model: {preset: tiny, image_size: 100}", 35),
+        ("model: {preset: tiny, d_model: wide}", 32),
+        ("model: {preset: tiny, d_model: 60, heads: 7}", 32),
+        ("model: {preset: tiny, num_classes: 3}", 36),
+        ("training: {losses: {iou: 2.0}}", 26),
+        ("training: {denoising_warmup_epochs: 4}", 37),
+    ],
+)
+def test_a_mistake_in_the_model_is_told_with_its_line(
+    tmp_path: Path, line: str, column: int
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    model = "" if line.startswith("model") else "model: {preset: tiny}\n"
+    path.write_text(f"data: {{kind: shapes}}\n{line}\n{model}")
+    with pytest.raises(UserError, match=rf"^{path}:2:{column}: "):
+        load_recipe(path).config(["a", "b"])
+
+
+def test_recipes_of_the_same_values_are_the_same_wherever_these_stand(recipe: Path) -> None:
+    other = recipe.with_name("other.yaml")
+    other.write_text(f"\n\n{recipe.read_text()}")
+    assert load_recipe(recipe) == load_recipe(other)
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["model.depht=3"], 'no setting "depht"; did you mean "depths"'),
