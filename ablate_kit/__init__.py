@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from ablate_kit.api.evaluation import evaluate, score
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
+    from ablate_kit.api.opening import open_checkpoint
     from ablate_kit.api.replications import replicate
     from ablate_kit.api.studies import study
     from ablate_kit.api.sweep_result import SweepResult
     from ablate_kit.api.sweeping import run_recipe, sweep
     from ablate_kit.api.training_loop import GradientMonitor
-    from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.errors import UserError
     from ablate_kit.models.frameworks.wrap import wrap
 
@@ -62,7 +62,7 @@ _HOMES = {
     "evaluate": "api.evaluation",
     "images": "api.images",
     "load": "api.model",
-    "open_checkpoint": "checkpoints",
+    "open_checkpoint": "api.opening",
     "replicate": "api.replications",
     "run_recipe": "api.sweeping",
     "score": "api.evaluation",

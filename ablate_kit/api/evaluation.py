@@ -7,15 +7,19 @@ from pathlib import Path
 
 from ablate_kit.api.given import check_is
 from ablate_kit.api.images import Images
+from ablate_kit.api.keywords import by_keyword, in_python
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweeping import sweep
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detection_files import read_dump
+from ablate_kit.metrics.detection_files.read_detections import uses_class_names
 from ablate_kit.metrics.result import Result
 from ablate_kit.models.labels.annotations import annotated_images
 from detector.data.dataset import is_labelled
+from detector.data.formats.voc_classes import read_classes
 
 
+@by_keyword()
 def evaluate(
     model: Model, data: Images, *, batch_size: int = 8, score_threshold: float = 0.5
 ) -> Result:
@@ -44,12 +48,16 @@ def evaluate(
     return found.results[0]
 
 
+@by_keyword()
 def score(
     path: str | PathLike[str],
     data: Images,
     *,
     threshold: float | None = None,
     score_threshold: float = 0.5,
+    boxes: str | None = None,
+    class_names: str | PathLike[str] | None = None,
+    skip_bad: bool = False,
 ) -> Result:
     """Every metric of a file (or folder) of detections, without a model; gives what ``evaluate``
     gives.
@@ -60,6 +68,10 @@ def score(
         path: COCO results, a VOC devkit folder, YOLO text ...; docs/score.md.
         threshold: calibrated score threshold; by default the one that suits these detections best.
         score_threshold: of the numbers at a fixed score.
+        boxes: ``xywh`` or ``xyxy``, of a COCO results file; by default the former, and what looks
+            like something else is refused.
+        class_names: file of names for the classes of files that number them, one per line.
+        skip_bad: leave out rows that cannot be scored, with a warning.
 
     Raises:
         UserError: not a file of detections, or of other images.
@@ -72,7 +84,15 @@ def score(
 
     check_is(data, Images, "ak.coco, ak.voc, ak.yolo or ak.shapes")
     against = annotated_images(data.dataset)
-    found, notes = read_dump(Path(path), against, unpickle=read_plain)
+    if class_names is not None and not uses_class_names(Path(path)):
+        raise UserError(
+            f"class_names names the class numbers of YOLO's text files and of pickles; {path} is "
+            "neither"
+        )
+    names = None if class_names is None else read_classes(Path(class_names))
+    found, notes = read_dump(
+        Path(path), against, boxes=boxes, class_names=names, skip_bad=skip_bad, unpickle=read_plain
+    )
     _warn(notes)
     return Result.of(
         Path(path).stem,
@@ -86,4 +106,4 @@ def score(
 
 def _warn(notes: Iterable[str]) -> None:
     for note in notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(in_python(note), stacklevel=4)

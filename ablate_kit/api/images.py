@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
+from ablate_kit.api.keywords import by_keyword
 from ablate_kit.plural import counted
 from detector.data.dataset import Dataset
 from detector.training.recipes.data_sections import (
@@ -178,6 +179,7 @@ def shapes(limit: int | None = None) -> Images:
     return _images(ShapesImages, limit=limit)
 
 
+@by_keyword()
 def _images(kind: type[OneSet], **section: Any) -> Images:
     given = {name: value for name, value in section.items() if value is not None}
     made = validated(kind, Given(given, "data", {}))

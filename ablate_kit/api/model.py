@@ -22,6 +22,7 @@ from ablate_kit.ablations.random_controls import random_controls
 from ablate_kit.ablations.variant_files import variant_paths, write_variants
 from ablate_kit.api.given import ablations_of, check_is
 from ablate_kit.api.images import Images
+from ablate_kit.api.keywords import by_keyword
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.hub import downloads, with_commit
 from ablate_kit.errors import UserError
@@ -94,6 +95,7 @@ class Model:
     def classes(self) -> tuple[str, ...]:
         return self.adapter.classes
 
+    @by_keyword()
     def ablations(
         self, kind: str, *, images: Images | None = None, **settings: Any
     ) -> list[Ablation]:
@@ -189,9 +191,10 @@ class Model:
             True
         """
         (one,) = ablations_of([ablation])
-        with applied(self.module, one, self.adapter.live_names()):
+        with by_keyword(), applied(self.module, one, self.adapter.live_names()):
             yield self.module
 
+    @by_keyword()
     def write(
         self, ablations: Ablation | Sequence[Ablation], folder: str | PathLike[str]
     ) -> list[Path]:
@@ -248,6 +251,7 @@ class _Converted:
         weakref.finalize(self, held.close)
 
 
+@by_keyword()
 def load(
     path: str | PathLike[str],
     *,

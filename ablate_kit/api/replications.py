@@ -6,6 +6,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablate_kit.api.keywords import by_keyword, in_python
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweep_result import SweepResult
 from ablate_kit.errors import UserError
@@ -79,6 +80,7 @@ class ReplicationResult:
         return self.folder / "report" / "report.html"
 
 
+@by_keyword()
 def replicate(
     run: Run,
     others: Iterable[Model | Run],
@@ -144,8 +146,8 @@ def replicate(
         list(found.names),
         [one.name for one in found.cuts],
         {key: list(rows) for key, rows in found.rows.items()},
-        replication_sentences(found),
-        notes,
+        [in_python(one) for one in replication_sentences(found)],
+        [in_python(one) for one in notes],
         replicas.folder,
     )
 

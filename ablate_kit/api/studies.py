@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ablate_kit.api.given import check_is, evaluation_of
 from ablate_kit.api.images import Images
+from ablate_kit.api.keywords import by_keyword, in_python
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweep_result import SweepResult
 from ablate_kit.metrics.detections import MAX_DETECTIONS
@@ -14,6 +15,7 @@ from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 
 
+@by_keyword()
 def study(
     model: Model,
     data: Images,
@@ -92,8 +94,10 @@ def study(
         results,
         compare(truth, results, evaluation.statistics, classes=False).changes,
         truth,
-        [*notes, *outcome.notes],
+        [in_python(one) for one in (*notes, *outcome.notes)],
         folder,
         replace(data, dataset=images, section=seen),
     )
-    return replace(found, sentences=[one.removeprefix("* ") for one in said.splitlines()])
+    return replace(
+        found, sentences=[in_python(one.removeprefix("* ")) for one in said.splitlines()]
+    )

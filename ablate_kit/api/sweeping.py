@@ -10,8 +10,10 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.kinds.resample import check_batches
 from ablate_kit.api.given import ablations_of, check_is, evaluation_of
 from ablate_kit.api.images import Images
+from ablate_kit.api.keywords import by_keyword, in_python
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweep_result import SweepResult
+from ablate_kit.checkpoints.hub import downloads
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.first_images import truth_of_first
@@ -38,6 +40,7 @@ from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.dataset import check_scorable, notes_on
 
 
+@by_keyword()
 def sweep(
     model: Model,
     data: Images,
@@ -139,15 +142,18 @@ def sweep(
             )
     changes = compare(done.truth, done.results, statistics, classes=False).changes
     notes += [*crowded(done.truth), *done.notes]
-    return SweepResult(done.results, changes, done.truth, notes, folder, data)
+    told = [in_python(one) for one in notes]
+    return SweepResult(done.results, changes, done.truth, told, folder, data)
 
 
+@by_keyword()
 def run_recipe(
     recipe: str | PathLike[str],
     output: str | PathLike[str],
     *,
     trust_remote_code: bool = False,
     settings: Sequence[str] = (),
+    allow_download: bool = False,
     progress: Progress = UNWATCHED,
 ) -> SweepResult:
     """The sweep of a YAML recipe, continued where it was stopped; as ``ablate sweep``.
@@ -155,6 +161,7 @@ def run_recipe(
     Args:
         output: folder of the run.
         settings: changes of the recipe, such as ``data.limit=50``.
+        allow_download: may what is not in the hub's cache be downloaded?
 
     Raises:
         UserError: the recipe, or what it names, is not as it should be.
@@ -165,7 +172,10 @@ def run_recipe(
     """
     plan = load_sweep(Path(recipe), list(settings))
     placement = Placement(trust_remote_code=trust_remote_code)
-    with plan.model.runnable(Path(output), trusted=trust_remote_code) as section:
+    with (
+        downloads(allowed=allow_download),
+        plan.model.runnable(Path(output), trusted=trust_remote_code) as section,
+    ):
         plan = plan.model_copy(update={"model": section})
         outcome = recipe_sweep.run(plan, Path(output), placement, progress=progress)
     ledger = outcome.ledger
@@ -177,7 +187,8 @@ def run_recipe(
     else:
         changes = compare(truth, results, statistics, classes=False).changes
     images = Images(plan.dataset(), plan.data)
-    return SweepResult(results, changes, truth, list(outcome.notes), ledger.folder, images)
+    told = [in_python(one) for one in outcome.notes]
+    return SweepResult(results, changes, truth, told, ledger.folder, images)
 
 
 def _distinct(ablations: Ablation | Iterable[Ablation]) -> list[Ablation]:
