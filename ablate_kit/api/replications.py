@@ -18,6 +18,7 @@ from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.replications.replicas import Replicas, told
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.run_sweep import run_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,7 +177,7 @@ def _swept(
         model.section_beside(folder) as section,
         replicas.opened(number, section, Placement((model.device,)), model.adapter) as opened,
     ):
-        ledger = opened.begin(folder, _COMMAND)
-        outcome = opened.run(ledger, progress=progress)
+        ledger = replicas.begin(number, opened, _COMMAND)
+        outcome = run_sweep(opened, ledger, progress=progress)
         write_sweep_report(ledger, opened.dataset)
         return [*opened.notes, *outcome.notes]

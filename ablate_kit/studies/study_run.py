@@ -18,7 +18,7 @@ from ablate_kit.studies.rounds import MadeCuts, Study
 from ablate_kit.studies.spending import Spending
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
-from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
+from ablate_kit.sweeps.open_sweep import OpenSweep, opened
 from ablate_kit.sweeps.provenance.about import About
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.model_section import ModelSection
@@ -26,6 +26,8 @@ from ablate_kit.sweeps.recipes.recipe_text import recipe_text
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, recipe_of
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.run_sweep import SweepRun, run_sweep
+from ablate_kit.sweeps.sweep_folder import ledger_of
 from detector.training.devices import thread_count
 from detector.training.recipes.data_sections import OneSet
 
@@ -71,10 +73,10 @@ class OpenStudy:
         Raises:
             UserError: the folder holds something else, or a file changed on disk meanwhile.
         """
-        opened = self.sweep
-        ledger = opened.ledger(folder, options.workers)
+        sweep = self.sweep
+        ledger = ledger_of(sweep, folder, options.workers)
         model = ledger.inputs["framework"]
-        About.of(opened.recipe, opened.dataset, command, model).keep(folder)
+        About.of(sweep.recipe, sweep.dataset, command, model).keep(folder)
         self.notes.keep(folder)
         cuts = [one.cut for one in self.outline.candidates]
         beside = {one.variant: zero for one in cuts if (zero := zeroed(one))}
@@ -82,16 +84,16 @@ class OpenStudy:
             self.outline,
             self.notes,
             MadeCuts(
-                made([*cuts, *beside.values()], opened.source),
+                made([*cuts, *beside.values()], sweep.source),
                 {name: zero.variant for name, zero in beside.items()},
-                opened.checkpoint.shapes,
+                sweep.checkpoint.shapes,
             ),
-            Judge(ledger.truth, ledger.results, opened.recipe.evaluation.statistics.margin),
+            Judge(ledger.truth, ledger.results, sweep.recipe.evaluation.statistics.margin),
             Spending(self.outline, self.budget, self.notes, self._report, self.began),
             lambda: self.notes.keep(folder),
         )
-        opened.ablations = study.evaluated  # which grows with the rounds
-        outcome = opened.run(ledger, options, progress, study.rounds())
+        sweep.ablations = study.evaluated  # which grows with the rounds
+        outcome = run_sweep(sweep, ledger, options, progress, study.rounds())
         if self.notes.rounds:
             ledger.describe(recipe_text(self._recipe(cuts)))
         return outcome
@@ -144,12 +146,12 @@ def open_study(
     with thread_count(Ledger.threads(folder) if folder else None), model.opened() as checkpoint:
         everything = {"kind": "component", "pattern": ["**"]}
         whole = recipe_of(model, data, [everything], evaluation, said_by=_STUDY)
-        first = OpenSweep(whole, placement, checkpoint, adapter)
+        first = opened(whole, placement, checkpoint, adapter)
         for note in first.notes:
             tell(note)
         if folder and earlier:
             first.on(_drawn(data, earlier.images, len(first.dataset)))
-            first.ledger(folder)  # of the same model and images, or refused before all is planned
+            ledger_of(first, folder)  # of other inputs, it is refused before all is planned
             first.on(data)
         made_outline = outline(first.source, first.adapter, first.dataset)
         if not made_outline.candidates:

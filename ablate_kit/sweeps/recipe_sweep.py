@@ -3,7 +3,7 @@
 Examples:
     recipe = load_sweep(Path("recipe.yaml"))
     with open_sweep(recipe) as sweep:
-        print(sweep.cost(memory=2 << 30).share)
+        print(pass_cost(sweep, memory=2 << 30).share)
     outcome = run(recipe, Path("runs/heads"))
     print(outcome.ledger.results()[0].evaluation.overall["AP"])
 """
@@ -16,10 +16,12 @@ from pathlib import Path
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.sweeps.backends.placement import HERE, Placement
 from ablate_kit.sweeps.backends.worker import DEFAULTS, RunOptions
-from ablate_kit.sweeps.open_sweep import OpenSweep, SweepRun
+from ablate_kit.sweeps.open_sweep import OpenSweep, opened
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.run_sweep import SweepRun, run_sweep
+from ablate_kit.sweeps.sweep_folder import ledger_of
 from detector.training.devices import thread_count
 
 
@@ -45,7 +47,7 @@ def open_sweep(
     with ExitStack() as stack:
         stack.enter_context(thread_count(threads))
         checkpoint = stack.enter_context(recipe.model.opened())
-        yield OpenSweep(recipe, placement, checkpoint, adapter)
+        yield opened(recipe, placement, checkpoint, adapter)
 
 
 def run(
@@ -63,7 +65,7 @@ def run(
     """
     with (
         Ledger.locked(folder),
-        open_sweep(recipe, placement, threads=Ledger.threads(folder)) as opened,
+        open_sweep(recipe, placement, threads=Ledger.threads(folder)) as sweep,
     ):
-        outcome = opened.run(opened.ledger(folder, options.workers), options, progress)
-        return replace(outcome, notes=[*opened.notes, *outcome.notes])
+        outcome = run_sweep(sweep, ledger_of(sweep, folder, options.workers), options, progress)
+        return replace(outcome, notes=[*sweep.notes, *outcome.notes])

@@ -72,6 +72,8 @@ def patch(
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
     from ablate_kit.sweeps.run_folder.ledger import Ledger
+    from ablate_kit.sweeps.run_sweep import run_sweep
+    from ablate_kit.sweeps.sweep_folder import begin
 
     placement = Placement((device,), trust_remote_code=model.trust_remote_code)
     folder = output or Path("runs/patch")
@@ -99,14 +101,15 @@ def patch(
         )
         opened = stack.enter_context(open_sweep(recipe, placement, threads=Ledger.threads(folder)))
         warn(opened.notes)
-        ledger = opened.begin(folder, this_command())
-        own = (one.factors["of"] for one in opened.donated if "of" in one.factors)
+        ledger = begin(opened, folder, this_command())
+        donated = opened.donation.variants
+        own = (one.factors["of"] for one in donated if "of" in one.factors)
         differ = int(next(own, 1))
         many = f"{counted(differ, 'module')} differ{'s' * (differ == 1)}"
-        what = counted(len(opened.donated), "variant")
+        what = counted(len(donated), "variant")
         say(f"{many}, {what} on {counted(len(opened.dataset), 'image')}: {folder}")
         with watched(opened.batches) as display:
-            warn(opened.run(ledger, RunOptions(replay=not no_replay), display).notes)
+            warn(run_sweep(opened, ledger, RunOptions(replay=not no_replay), display).notes)
         with reporting():
             written = write_sweep_report(ledger, opened.dataset, top=top)
         results = ledger.results()

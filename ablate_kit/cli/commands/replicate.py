@@ -90,6 +90,8 @@ def _sweep(
     """The sweep of another checkpoint; what is there already is kept."""
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.backends.placement import Placement
+    from ablate_kit.sweeps.estimates.sweep_size import size_of
+    from ablate_kit.sweeps.run_sweep import run_sweep
 
     trusted = model.trust_remote_code
     placement = Placement((device,), trust_remote_code=trusted)
@@ -98,9 +100,9 @@ def _sweep(
         runs = stack.enter_context(section.runnable(folder, trusted=trusted))
         opened = stack.enter_context(replicas.opened(number, runs, placement))
         warn(opened.notes)
-        ledger = opened.begin(folder, this_command())
-        say(f"{opened.count_of('cut')} on {counted(len(opened.dataset), 'image')}: {folder}")
+        ledger = replicas.begin(number, opened, this_command())
+        say(f"{size_of(opened).told('cut')} on {counted(len(opened.dataset), 'image')}: {folder}")
         with watched(opened.batches) as display:
-            warn(opened.run(ledger, progress=display).notes)
+            warn(run_sweep(opened, ledger, progress=display).notes)
         with reporting():
             write_sweep_report(ledger, opened.dataset)

@@ -159,6 +159,8 @@ def sweep(
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.recipe_sweep import open_sweep
     from ablate_kit.sweeps.run_folder.ledger import Ledger
+    from ablate_kit.sweeps.run_sweep import run_sweep
+    from ablate_kit.sweeps.sweep_folder import begin, done
     from detector.stopping import keeping
 
     trusted = model.trust_remote_code
@@ -192,13 +194,12 @@ def sweep(
         if dry_run:
             _say_plan(opened, options.memory)
             return
-        ledger = opened.begin(folder, this_command(), options.workers)
+        ledger = begin(opened, folder, this_command(), options.workers)
         _say_begun(opened, ledger, of_checkpoint=cuts.any())
-        stack.enter_context(
-            keeping(lambda: f"{folder} keeps {opened.done(ledger)[1]}; to resume: {this_command()}")
-        )
+        resume = f"to resume: {this_command()}"
+        stack.enter_context(keeping(lambda: f"{folder} keeps {done(opened, ledger)[1]}; {resume}"))
         with watched(opened.batches, lambda look: say(looked(look))) as display:
-            outcome = opened.run(ledger, options, display)
+            outcome = run_sweep(opened, ledger, options, display)
         if outcome.searches:
             say_lines(searched(outcome.searches))
         if write and outcome.removed:
@@ -217,13 +218,15 @@ def sweep(
 
 def _say_begun(opened: "OpenSweep", ledger: "Ledger", *, of_checkpoint: bool) -> None:
     """What is ahead, and what is done already."""
+    from ablate_kit.sweeps.estimates.sweep_size import size_of
     from ablate_kit.sweeps.run_folder.screened import screened
+    from ablate_kit.sweeps.sweep_folder import done
 
     folder = ledger.folder
     if screened(folder) is None:
         _say_screening(opened)
-    say(f"{opened.count_of('variant')} on {counted(len(opened.dataset), 'image')}: {folder}")
-    begun, told = opened.done(ledger)
+    say(f"{size_of(opened).told('variant')} on {counted(len(opened.dataset), 'image')}: {folder}")
+    begun, told = done(opened, ledger)
     if begun:
         say(f"resuming: {told} are done")
     if of_checkpoint:
@@ -276,12 +279,14 @@ def _write(
 
 def _say_plan(opened: "OpenSweep", memory: float) -> None:
     from ablate_kit.reports.sweep_reports.plan_text import plan_text
+    from ablate_kit.sweeps.estimates.pass_cost import pass_cost
+    from ablate_kit.sweeps.estimates.sweep_size import size_of
 
-    cost = opened.cost(memory)
+    cost = pass_cost(opened, memory)
     warn(cost.notes)
-    say_lines(plan_text(cost, len(opened.variants), len(opened.dataset)))
+    say_lines(plan_text(cost, size_of(opened), len(opened.dataset)))
     _say_screening(opened)
-    if looks := opened.looks():
+    if looks := opened.looks:
         say(f"a race: {looks}, each of which may stop at any of them")
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ablate_kit.sweeps.estimates.pass_cost import PassCost
+    from ablate_kit.sweeps.estimates.sweep_size import SweepSize
     from ablate_kit.sweeps.recipes.recipe_rounds import Search
     from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection
     from ablate_kit.sweeps.scheduling.race import Look
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 _MUCH = 0.5  # a share of decoding that is told
 
 
-def plan_text(cost: "PassCost", variants: int, images: int) -> str:
+def plan_text(cost: "PassCost", size: "SweepSize", images: int) -> str:
     """Where each variant restarts, and what all of that costs."""
+    variants = size.known
     lines = []
     if not cost.rows:
         lines.append(f"{counted(variants, 'variant')}, each in full")
@@ -35,10 +37,10 @@ def plan_text(cost: "PassCost", variants: int, images: int) -> str:
         ]
     lines += [
         f"a greedy search comes on top: {counted(rounds, 'round')}, {counted(tries, 'variant')}"
-        for rounds, tries in cost.searches
+        for rounds, tries in size.searches
     ]
-    if cost.joint:
-        lines.append(f"joint cuts of what is missed least come on top: {cost.joint}")
+    if size.joint:
+        lines.append(f"joint cuts of what is missed least come on top: {size.joint}")
     return "\n".join(lines)
 
 

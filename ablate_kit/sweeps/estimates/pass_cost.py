@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.sweeps.estimates.timed_pass import timed_pass
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.plan import BASELINE, shares
-from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
+from ablate_kit.sweeps.open_sweep import OpenSweep
+from ablate_kit.sweeps.variants.variant import UNMODIFIED
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,6 @@ class PassCost:
         share: of all passes against running each in full, after the first batch.
         parts: how often the unmodified model runs on a batch.
         notes: what cannot be replayed.
-        searches: rounds and variants of each greedy search, which come on top.
-        joint: cuts of more and more ranked parts, which come on top.
         decoding: share of the time of these passes and the decoding after each; 0 where nothing
             is replayed.
     """
@@ -29,15 +27,13 @@ class PassCost:
     share: float
     parts: int
     notes: Sequence[str]
-    searches: Sequence[tuple[int, int]] = ()
-    joint: int = 0
     decoding: float = 0.0
 
 
-def pass_cost(
-    adapter: Adapter, image: Prepared, variants: Sequence[Variant], memory: float
-) -> PassCost:
-    """By a few passes over an image; ``memory`` as in ``RunOptions``."""
+def pass_cost(sweep: OpenSweep, memory: float) -> PassCost:
+    """By a few passes over the first image; ``memory`` as in ``RunOptions``."""
+    adapter, variants = sweep.adapter, sweep.variants
+    image = adapter.prepare(sweep.dataset.image(0))
     with VariantExecutor(adapter, memory=memory) as passes:
         made = passes.look([image], variants)
     if made is None or passes.trace is None:

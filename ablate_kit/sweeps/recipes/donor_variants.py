@@ -1,6 +1,7 @@
 """Modules of another checkpoint put into a model: one by one, more and more, and in between."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,11 +21,19 @@ from ablate_kit.sweeps.variants.variant import Variant
 Taken = Mapping[str, TakenTensor]
 
 
-def donated(
+@dataclass(frozen=True)
+class Donation:
+    """Variants with a donor's tensors, and what a fingerprint takes of it."""
+
+    variants: Sequence[Variant] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def donation(
     line: Patch, model: Adapter, section: ModelSection, device: str, *, trust_remote_code: bool
-) -> tuple[list[Variant], dict[str, str]]:
+) -> Donation:
     """``patches`` of a recipe's donor into its model, the modules in the order of
-    ``module_groups``; and what a fingerprint takes of the donor.
+    ``module_groups``.
 
     Raises ``UserError`` for models that differ in more than values.
     """
@@ -39,7 +48,7 @@ def donated(
         state = model.module.state_dict()
         groups = groups_in_the_file(model, [name for name in state if name in taken], line.depth)
         known = {"donor": checkpoint_digest(checkpoint), "donor_weights": checkpoint.place}
-        return patches(state, taken, groups, line.alpha), known
+        return Donation(patches(state, taken, groups, line.alpha), known)
 
 
 def groups_in_the_file(

@@ -17,6 +17,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.backends.placement import Placement
+from ablate_kit.sweeps.estimates.sweep_size import size_of
 from ablate_kit.sweeps.open_sweep import OpenSweep
 from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.recipes.model_section import ModelSection
@@ -32,6 +33,7 @@ from ablate_kit.sweeps.replications.replication import (
     same_weights,
 )
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.sweep_folder import begin
 from detector.zoo import BUILTIN
 
 
@@ -113,16 +115,23 @@ class Replicas:
         recipe = self._swept_by.model_copy(update={"model": model})
         threads = Ledger.threads(self.swept[number])
         with open_sweep(recipe, placement, threads=threads, adapter=adapter) as opened:
-
-            def begin(inputs: Mapping[str, Any]) -> None:
-                before, other = self._before(number), self.others[number]
-                refuse_unlike(before, other, inputs)
-                if not opened.chosen_later:
-                    refuse_other_cuts(before[0], other, opened.variants)
-                self.claim()
-
-            opened.before_folder = begin
             yield opened
+
+    def begin(self, number: int, opened: OpenSweep, command: str) -> Ledger:
+        """The run of another checkpoint, in its folder.
+
+        Raises:
+            UserError: it could not be compared with the first; nothing of it is written then.
+        """
+
+        def check(inputs: Mapping[str, Any]) -> None:
+            before, other = self._before(number), self.others[number]
+            refuse_unlike(before, other, inputs)
+            if not size_of(opened).later:
+                refuse_other_cuts(before[0], other, opened.variants)
+            self.claim()
+
+        return begin(opened, self.swept[number], command, check=check)
 
     @property
     def _swept_by(self) -> SweepRecipe:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablate_kit.errors import UserError
 from ablate_kit.metrics.calibration import Calibration
 from ablate_kit.metrics.detections import Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
@@ -23,9 +22,8 @@ from ablate_kit.metrics.uncertainty.chance import paired_test
 from ablate_kit.metrics.uncertainty.matched import Matched
 from ablate_kit.metrics.uncertainty.raced import StepDown
 from ablate_kit.metrics.uncertainty.sequential import Looks
+from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.metrics.uncertainty.verdict import Outcome, untold
-from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
-from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.scheduling.scheduler import Batches, Lacking
 from ablate_kit.sweeps.scheduling.store import Store
 from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
@@ -66,21 +64,6 @@ def schedule(
     return Looks((*found, batches.images), variants, futility)
 
 
-def check_race(recipe: SweepRecipe, labelled: bool, truth: GroundTruth) -> None:
-    """Raises ``UserError`` for what a race cannot decide."""
-    one_by_one = "a race decides about ablations one by one"
-    if recipe.searches:
-        raise UserError(f"{one_by_one}; heads-greedy is a search")
-    if recipe.rankings:
-        raise UserError(f"{one_by_one}; ranked needs the numbers of all of them")
-    if recipe.evaluation.adjust != "family":
-        raise UserError("a race keeps the chance of any wrong verdict: adjust must be family")
-    if not labelled:
-        raise UserError("a race needs labels: what it decides by is AP")
-    if truth.clusters is not None:
-        raise UserError("a race takes images by lot, and these come in clusters")
-
-
 class Race:
     """The batches up to a look for those that are left, then the look.
 
@@ -100,8 +83,9 @@ class Race:
         batches: Batches,
         store: Store,
         looks: Looks,
-        evaluation: EvaluationSettings,
+        statistics: Statistics,
         *,
+        fixed_threshold: float,
         check: Callable[[], None] = lambda: None,
         watch: Watch,
     ) -> None:
@@ -114,7 +98,8 @@ class Race:
         self._truth = truth
         self._batches = batches
         self._store = store
-        self._evaluation = evaluation
+        self._statistics = statistics
+        self._fixed_threshold = fixed_threshold
         self._check = check
         self._watch = watch
         self._matched: dict[str, list[Matched]] = {}  # by digest, what each look has added
@@ -143,8 +128,8 @@ class Race:
         for one, result in zip(earlier, self._store.results(earlier), strict=True):
             self._matched[one.digest] = [Matched.of(truth, result.detections)]
         every = [*earlier, *self._left]
-        settings = self._evaluation
-        bootstrap = Bootstrap(truth, settings.resamples, settings.seed, sets=1 + len(every))
+        told = self._statistics
+        bootstrap = Bootstrap(truth, told.resamples, told.seed, sets=1 + len(every))
         before = bootstrap.ap(self._matched[UNMODIFIED.digest][0])
 
         def come_to(one: Variant) -> Outcome | None:
@@ -156,16 +141,16 @@ class Race:
         self._finish([one for one in self._left if one.digest in stopped], truth, images)
         self._left = [one for one in self._left if one.digest not in stopped]
         self._step_down.settle(stopped)
-        told = [(one.name, what) for one, what in judged if what]
+        outcomes = [(one.name, what) for one, what in judged if what]
         left = len(self._left) + sum(self._seen_by(one) > images for one in self._finished)
-        self._watch(Look(images, told, left))
+        self._watch(Look(images, outcomes, left))
 
     def _decided(self, before: Sampled, after: Sampled, images: int) -> Outcome | None:
         """What a variant has come to; None where it goes on."""
-        if untold(before.value, self._evaluation.margin):
+        if untold(before.value, self._statistics.margin):
             return "undecided" if self._step_down.is_last(images) else None
         test = paired_test(after - before)
-        return self._step_down.come_to(test, images, self._evaluation.margin)
+        return self._step_down.come_to(test, images, self._statistics.margin)
 
     def _seen_by(self, variant: Variant) -> int:
         """How many images one that is finished has seen."""
@@ -206,5 +191,5 @@ class Race:
     def _numbers(
         self, truth: GroundTruth, found: Detections, threshold: Calibration | None = None
     ) -> Evaluation:
-        fixed = self._evaluation.score_threshold
+        fixed = self._fixed_threshold
         return evaluate(truth, found, score_threshold=threshold, fixed_threshold=fixed)

@@ -111,9 +111,9 @@ def test_a_stopped_sweep_goes_on_to_the_same_bytes(
 @pytest.mark.parametrize(
     ("where", "kept"),
     [
-        ("ablate_kit.sweeps.open_sweep:OpenSweep.ledger", None),
+        ("ablate_kit.sweeps.sweep_folder:ledger_of", None),
         ("ablate_kit.sweeps.run_folder.ledger:Ledger.describe", "what is done"),
-        ("ablate_kit.sweeps.open_sweep:OpenSweep.run", "0 of 5 variants and 0 of 3 batches"),
+        ("ablate_kit.sweeps.run_sweep:run_sweep", "0 of 5 variants and 0 of 3 batches"),
     ],
 )
 def test_a_sweep_that_is_stopped_before_its_first_batch_says_how_to_go_on(
@@ -276,8 +276,9 @@ def test_data_that_changes_while_a_sweep_runs_are_noticed(
 
     with monkeypatch.context() as patched:
         patched.setattr(UnfinishedBatches, "add", replaced)
-        told = ablate("sweep", recipe, "-o", tmp_path / "run").refusal()
-    assert "the data changed on disk while the sweep ran" in told
+        printed = ablate("sweep", recipe, "-o", tmp_path / "run")
+    assert printed.code == 2
+    assert "the data changed on disk while the sweep ran" in printed.err  # below its progress
     assert not (tmp_path / "run" / "ledger.jsonl").exists()
     assert not (tmp_path / "run" / "partial").exists()
     image.write_bytes(before)

@@ -21,6 +21,8 @@ from ablate_kit.sweeps.execution.live_variant import applied_variant, delta_of
 from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.run_folder.ledger import ANOTHER_MODEL, Ledger
 from ablate_kit.sweeps.run_folder.stored_detections import UnfinishedBatches
+from ablate_kit.sweeps.run_sweep import run_sweep
+from ablate_kit.sweeps.sweep_folder import ledger_of
 from ablate_kit.sweeps.variants.taken_tensors import TakenTensor
 from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from detector.training.devices import thread_count
@@ -46,7 +48,7 @@ def study(hybrid: Path, tmp_path: Path) -> Study:
         rules: Sequence[Mapping[str, Any]] = RULES,
     ) -> Path:
         with open_sweep(sweep_recipe(hybrid, rules, 5, batch_size=2), placement) as sweep:
-            return sweep.run(sweep.ledger(tmp_path / name), options).ledger.folder
+            return run_sweep(sweep, ledger_of(sweep, tmp_path / name), options).ledger.folder
 
     return study
 

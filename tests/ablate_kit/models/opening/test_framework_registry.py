@@ -26,6 +26,8 @@ from ablate_kit.sweeps.provenance.fingerprint import environment_of
 from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.run_sweep import run_sweep
+from ablate_kit.sweeps.sweep_folder import ledger_of
 from detector.data.formats.coco import Coco
 
 TOY = '''
@@ -152,7 +154,7 @@ def test_it_is_swept(
     if framework == "python":
         framework = f"python:{tmp_path / 'toy_detectors.py'}:FRAMEWORK"
     with open_sweep(recipe_of(toy, lights, framework)) as opened:
-        outcome = opened.run(opened.ledger(tmp_path / "run"))
+        outcome = run_sweep(opened, ledger_of(opened, tmp_path / "run"))
     found = {one.name: one.evaluation.overall["AP"] for one in outcome.ledger.results()}
     assert found == {"unmodified": 1, "mix": 0, "query0-zero": 0, "query1-zero": 0}
 
@@ -194,7 +196,7 @@ def test_so_is_the_version_of_its_package(
 
     def run(folder: str) -> Ledger:
         with open_sweep(recipe) as opened:
-            return opened.run(opened.ledger(tmp_path / folder)).ledger
+            return run_sweep(opened, ledger_of(opened, tmp_path / folder)).ledger
 
     run("run")
     noted = run("other").folder / "inputs.json"

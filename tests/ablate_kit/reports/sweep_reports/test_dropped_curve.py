@@ -12,8 +12,8 @@ from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
 from ablate_kit.reports.sweep_reports.dropped_curve import Dropped, curves, figure, sentence, table
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps import recipe_sweep
-from ablate_kit.sweeps.open_sweep import SweepRun
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.run_sweep import SweepRun
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.small_sweeps import sweep_recipe
 

@@ -5,13 +5,14 @@ from typing import Any
 
 from ablate_kit.reports.sweep_reports.plan_text import looked, plan_text, screening, searched
 from ablate_kit.sweeps.estimates.pass_cost import PassCost
+from ablate_kit.sweeps.estimates.sweep_size import SweepSize
 from ablate_kit.sweeps.scheduling.race import Look
 
 ROWS = [("a", "encoder", "unmodified", 0.5), ("b", "decoder", "a", 0.25)]
 
 
 def test_a_plan_says_what_comes_on_top_of_its_passes() -> None:
-    plan = plan_text(PassCost(ROWS, 0.55, 1, [], [(2, 7)], 3, decoding=0.6), 2, 1000)
+    plan = plan_text(PassCost(ROWS, 0.55, 1, [], decoding=0.6), SweepSize(2, [(2, 7)], 3), 1000)
     assert [" ".join(line.split()) for line in plan.splitlines()[2:]] == [
         "a encoder unmodified 50.0%",
         "b decoder a 25.0%",
@@ -21,7 +22,8 @@ def test_a_plan_says_what_comes_on_top_of_its_passes() -> None:
         "a greedy search comes on top: 2 rounds, 7 variants",
         "joint cuts of what is missed least come on top: 3",
     ]
-    assert plan_text(PassCost([], 1.0, 1, []), 1, 5) == "1 variant, each in full"
+    alone = plan_text(PassCost([], 1.0, 1, []), SweepSize(1, [], 0), 5)
+    assert alone == "1 variant, each in full"
 
 
 def test_what_is_screened_is_no_more_than_there_is() -> None:

@@ -12,6 +12,8 @@ import pytest
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.recipe_sweep import open_sweep
+from ablate_kit.sweeps.run_sweep import run_sweep
+from ablate_kit.sweeps.sweep_folder import ledger_of
 from tests.ablate_kit.run_files import contents
 from tests.ablate_kit.small_sweeps import sweep_recipe
 
@@ -44,7 +46,7 @@ def study(hybrid: Path, folder: Path, placement: Placement, images: int) -> list
     ]
     recipe = sweep_recipe(hybrid, rules, images, batch_size=2)
     with open_sweep(recipe, placement, threads=1) as sweep:
-        return list(sweep.run(sweep.ledger(folder)).notes)
+        return list(run_sweep(sweep, ledger_of(sweep, folder)).notes)
 
 
 def test_a_lost_node_costs_its_shard_and_changes_no_byte(

@@ -21,7 +21,6 @@ from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
 from ablate_kit.sweeps import recipe_sweep
 from ablate_kit.sweeps.finished_runs.images_of_run import images_of
 from ablate_kit.sweeps.long_table import long_table
-from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Progress
 from ablate_kit.sweeps.scheduling.engine import Report, run
@@ -117,7 +116,8 @@ def raced(
         batches,
         store,
         looks,
-        EvaluationSettings(resamples=200, margin=margin),
+        Statistics(resamples=200, margin=margin),
+        fixed_threshold=0.5,
         watch=seen.append,
     )
     pool = Faked(missed)
