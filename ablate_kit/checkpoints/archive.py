@@ -26,6 +26,7 @@ from ablate_kit.checkpoints.pickle.unresolved import show
 from ablate_kit.checkpoints.source import FileSource, damaged
 from ablate_kit.checkpoints.tensors import Storage, TensorInfo
 from ablate_kit.errors import CheckpointError, did_you_mean
+from detector.disk.visible import is_hidden
 
 if TYPE_CHECKING:
     import torch
@@ -224,7 +225,9 @@ def weights_file(path: Path) -> Path:
     try:
         if not path.is_dir():
             return path
-        names = {entry.name for entry in path.iterdir() if entry.is_file()}
+        names = {
+            entry.name for entry in path.iterdir() if entry.is_file() and not is_hidden(entry.name)
+        }
     except OSError as error:
         raise CheckpointError(f"cannot open {path}: {error.strerror}") from None
     indexes = sorted(name for name in names if is_index(Path(name)))

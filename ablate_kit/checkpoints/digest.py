@@ -9,6 +9,7 @@ from ablate_kit.checkpoints.archive import Archive
 from ablate_kit.checkpoints.edit.embedded_text import head_of, stripped
 from ablate_kit.checkpoints.weights import Checkpoint
 from ablate_kit.errors import CheckpointError
+from detector.disk.visible import is_of_macos
 
 _CHUNK = 1 << 20
 
@@ -51,7 +52,8 @@ def checkpoint_digest(checkpoint: Checkpoint) -> str:
     """Of the file, or of all files of the folder."""
     if not checkpoint.folder:
         return digest_of_archive(checkpoint.archive)
-    return digest_of_names([one for one in sorted(checkpoint.folder.iterdir()) if one.is_file()])
+    files = (one for one in sorted(checkpoint.folder.iterdir()) if not is_of_macos(one.name))
+    return digest_of_names([one for one in files if one.is_file()])
 
 
 def digest_of_names(files: Sequence[Path]) -> str:

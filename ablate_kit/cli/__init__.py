@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from types import FrameType
 
 
@@ -11,6 +12,9 @@ def main() -> None:
     Commands listen by themselves. Here are the moments before, while a second of imports goes by,
     and after, when all is done and Python puts its things away.
     """
+    if os.name != "posix":  # the locks of its folders are a POSIX system's
+        os.write(2, b"ablate: runs on Linux and macOS; on Windows, in WSL 2\n")
+        sys.exit(2)
     # Ignored, as of a job in the background, it stays ignored.
     heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heard:

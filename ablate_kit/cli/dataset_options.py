@@ -10,6 +10,7 @@ from ablate_kit.cli.early import check_files
 from ablate_kit.cli.output import warn
 from ablate_kit.errors import UserError
 from ablate_kit.plural import first_few
+from detector.disk.visible import visible
 from detector.errors import check_can_write, no_folder
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class ImageFiles:
             if folder and not folder.is_dir():
                 raise no_folder(folder, expected)
         if self.annotations and self.annotations.is_dir():
-            files = sorted(one.name for one in self.annotations.glob("*.json*"))
+            files = [one.name for one in visible(self.annotations, "*.json*")]
             there = f"; name its file {first_few(files, 4)}" if files else ""
             raise UserError(f"{self.annotations} is a folder, and annotations are a file{there}")
         if _is_small(self.annotations):
@@ -186,7 +187,7 @@ def _images_in(folder: Path) -> bool:
     """Whether images lie in a folder, as those of Roboflow's exports lie beside annotations."""
     from detector.data.image_files import SUFFIXES
 
-    return any(one.suffix.lower() in SUFFIXES for one in folder.iterdir())
+    return any(one.suffix.lower() in SUFFIXES for one in visible(folder))
 
 
 def _check_together(options: ImageFiles, difficult: str | None, shapes: bool) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate_kit.cli.output import this_command
+from detector.disk.visible import visible
 
 if TYPE_CHECKING:
     from ablate_kit.reports.results_file import Origin, Source
@@ -33,5 +34,5 @@ def source(role: str, path: Path) -> "Source":
 
     files = [path] if path.is_file() else []
     if path.is_dir():
-        files = sorted(one for one in path.iterdir() if one.is_file())
+        files = [one for one in visible(path) if one.is_file()]
     return Source(role, str(path), digest(files) if files else None)

@@ -10,6 +10,7 @@ from ablate_kit.ablations.receipt import read_receipt
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 from detector.disk.bounded import SETTINGS, read_bounded
+from detector.disk.visible import visible
 
 
 def ablation_of_files(paths: Sequence[Path], checkpoint: Checkpoint) -> Ablation:
@@ -44,7 +45,7 @@ def read_ablations(path: Path) -> list[Ablation]:
     """``read_ablation`` of a file or a variant's folder, or of all in a folder of variants."""
     if not path.is_dir() or (path / "config.json").exists():
         return [read_ablation(path)]
-    inside = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+    inside = visible(path)
     if not inside:
         raise UserError(f"{path} is an empty folder; expected variants")
     return [read_ablation(one) for one in inside]

@@ -11,6 +11,7 @@ from PIL import Image
 from detector.data.dataset import Pixels
 from detector.data.image_files import decode, to_rgb
 from detector.data.shapes import Shapes
+from detector.disk.visible import visible
 from detector.errors import UserError, did_you_mean, no_folder
 from detector.extras import missing
 
@@ -50,7 +51,7 @@ class ImageFolders:
         self._root = root = Path(root)
         if not root.is_dir():
             raise no_folder(root, "expected one folder per class in it")
-        found = sorted(path.name for path in root.iterdir() if path.is_dir())
+        found = [path.name for path in visible(root) if path.is_dir()]
         if not found:
             raise UserError(f"{root}: holds no folders; expected one per class")
         self.classes = tuple(classes or found)
@@ -60,7 +61,7 @@ class ImageFolders:
                 raise UserError(f'{root}: "{name}" is no class of the training images{near}')
         self._images: list[tuple[Path, int]] = []
         for name in found:
-            paths = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+            paths = [p for p in visible(root / name, "**/*") if p.suffix.lower() in SUFFIXES]
             if not paths:
                 raise UserError(f"{root / name}: no images; expected files {', '.join(SUFFIXES)}")
             self._images += [(path, self.classes.index(name)) for path in paths]

@@ -13,7 +13,6 @@ from torch.func import functional_call
 from detector.data.classification import LabeledImages, digest
 from detector.data.classification_training import (
     Batch,
-    Item,
     TransformedImages,
     collate,
     mix,
@@ -83,8 +82,7 @@ class Classification:
             collate=collate,
         )
 
-    def collate(self, items: Sequence[Item], /) -> Batch:
-        return collate(items)
+    collate = staticmethod(collate)  # without the task, of which workers would get a copy
 
     def image_id(self, index: int) -> int:
         return index

@@ -11,7 +11,7 @@ from torch import Tensor
 from detector.checkpoint import save_tensors, weights_metadata
 from detector.data.augmentation.letterbox import GRAY, MEAN_COLOR
 from detector.data.dataset import Dataset
-from detector.data.training_set import Batch, Item, TrainingSet, collate
+from detector.data.training_set import Batch, TrainingSet, collate
 from detector.errors import UserError
 from detector.fixed_sizes import STRIDES
 from detector.network.activation_checkpointing import checkpoint_activations
@@ -88,8 +88,7 @@ class Detection:
             mosaic=options.mosaic,
         )
 
-    def collate(self, items: Sequence[Item], /) -> Batch:
-        return collate(items)
+    collate = staticmethod(collate)  # without the task, of which workers would get a copy
 
     def image_id(self, index: int) -> int:
         return self.dataset.annotations(index).image_id

@@ -13,7 +13,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,10 +155,11 @@ def _write_copy(archive: Archive, changes: Iterable[ElementPatch], fds: Mapping[
 def _copy_bytes(source: int, target: int, start: int, end: int, shift: int = 0) -> None:
     """Copy bytes in the kernel, which clones instead where the file system can."""
     while start < end:
-        try:
-            count = os.copy_file_range(source, target, end - start, start, start + shift)
-        except OSError:
-            count = 0  # not between these file systems; a real fault (a full disk) comes again
+        count = 0
+        if hasattr(os, "copy_file_range"):  # not on macOS
+            # Not between all file systems; a real fault (a full disk) comes again.
+            with suppress(OSError):
+                count = os.copy_file_range(source, target, end - start, start, start + shift)
         if count == 0:
             chunk = os.pread(source, min(_CHUNK, end - start), start)
             if not chunk:

@@ -12,6 +12,7 @@ from ablate_kit.checkpoints.formats.detect_format import (
 )
 from ablate_kit.checkpoints.pickle.unresolved import show
 from ablate_kit.plural import first_few
+from detector.disk.visible import visible
 
 _WEIGHTS = re.compile(r"(?i).+\.(?:safetensors|pth|pt|bin|ckpt|pkl|pth\.tar)")
 _STATE = re.compile(
@@ -69,7 +70,7 @@ def folder_words(folder: Path, files: Collection[str]) -> str:
 def _folders_of_weights(folder: Path) -> list[str]:
     """Those in it that hold weights, as the checkpoints of transformers' Trainer do, the latest of
     these first."""
-    files = [one for one in sorted(folder.glob("*/*")) if _WEIGHTS.fullmatch(one.name)]
+    files = [one for one in visible(folder, "*/*") if _WEIGHTS.fullmatch(one.name)]
     names = dict.fromkeys(one.parent.name for one in files if not _STATE.search(one.name))
     return sorted(names, key=lambda name: -int(step[1]) if (step := _STEP.fullmatch(name)) else 0)
 

@@ -15,6 +15,7 @@ from ablate_kit.metrics.detection_files.raw_rows import Raw
 from ablate_kit.metrics.detection_files.text_folders import is_devkit, read_devkit, read_yolo, texts
 from ablate_kit.metrics.detections import Detections
 from ablate_kit.metrics.stored import load_npz
+from detector.disk.visible import visible
 
 
 def read_dump(
@@ -115,7 +116,7 @@ def _instead(folder: Path) -> str:
         return f"no text files in this folder, but {hint}"
     if any(one.suffix in (".safetensors", ".bin", ".pth") for one in folder.iterdir()):
         return "this is the folder of a checkpoint; 'ablate eval' evaluates those"
-    results = sorted(folder.glob("*.json")) + sorted(folder.glob("*.npz"))
+    results = visible(folder, "*.json") + visible(folder, "*.npz")
     if results:
         return f"no text files in this folder, but a file of results may be; give {results[0]}"
     return (

@@ -11,6 +11,7 @@ from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
 from ablate_kit.metrics.detection_files.raw_rows import Numbers, Raw, image_positions, truth_labels
 from ablate_kit.metrics.detection_files.text_files import read_lines
 from detector.data.formats.yolo_boxes import corners
+from detector.disk.visible import visible
 
 _YOLO = "class x y width height score"
 
@@ -27,11 +28,11 @@ _DEVKIT = re.compile(r"[^_]+_det_[^_]+_(?P<label>.+)\.txt")
 
 def texts(folder: Path) -> list[Path]:
     """The files of detections in a folder of text files."""
-    return sorted(path for path in folder.glob("*.txt") if path.name != "classes.txt")
+    return [path for path in visible(folder, "*.txt") if path.name != "classes.txt"]
 
 
 def is_devkit(folder: Path) -> bool:
-    return any(_DEVKIT.fullmatch(path.name) for path in folder.glob("*.txt"))
+    return any(_DEVKIT.fullmatch(path.name) for path in visible(folder, "*.txt"))
 
 
 def read_devkit(folder: Path, against: AnnotatedImages) -> Raw:
@@ -48,7 +49,7 @@ def read_devkit(folder: Path, against: AnnotatedImages) -> Raw:
     labels: list[int] = []
     tables, starts, files = [], [], []
     lines: list[int] = []
-    for path in sorted(folder.glob("*.txt")):
+    for path in visible(folder, "*.txt"):
         match = _DEVKIT.fullmatch(path.name)
         if match is None:
             expected = "expected names such as comp4_det_test_dog.txt"

@@ -31,6 +31,7 @@ from ablate_kit.models.frameworks.transformers_training import TransformersTrain
 from ablate_kit.models.frameworks.unsaved_buffers import fill_unsaved_buffers
 from ablate_kit.plural import first_few
 from detector.data.dataset import Dataset
+from detector.disk.visible import is_of_macos
 from detector.extras import missing
 
 _WORDS = ("vocab.txt", "merges.txt")  # of a tokenizer
@@ -209,7 +210,7 @@ def _files(place: str) -> list[Path]:
     """The configuration, words and code in a folder."""
     if not place or not (folder := located(Path(place))).is_dir():
         return []
-    files = sorted(folder.iterdir())
+    files = [one for one in sorted(folder.iterdir()) if not is_of_macos(one.name)]
     told = [one for one in files if one.suffix in (".json", ".py") or one.name in _WORDS]
     return [one for one in told if one.is_file()]
 

@@ -23,6 +23,7 @@ from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_folder.run_inputs import another
 from ablate_kit.sweeps.variants.variant import Variant
 from detector.disk.atomic import new_text
+from detector.disk.visible import is_of_macos
 
 MARK = "replication.json"  # in its folder
 
@@ -157,7 +158,7 @@ def refuse_other(folder: Path) -> None:
     """Raises ``UserError`` for a folder that holds something else than a replication."""
     if (folder / MARK).exists() or not folder.exists():
         return
-    if not folder.is_dir() or any(folder.iterdir()):
+    if not folder.is_dir() or not all(is_of_macos(one.name) for one in folder.iterdir()):
         raise UserError(f"{folder} holds something else; choose another folder with -o")
 
 

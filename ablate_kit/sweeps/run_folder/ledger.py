@@ -57,6 +57,7 @@ from detector.disk import lock
 from detector.disk.atomic import is_temporary, remove_temporaries
 from detector.disk.lines import append_line, key_of, read_rows
 from detector.disk.sealed import sealed
+from detector.disk.visible import is_of_macos
 
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
 _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
@@ -337,7 +338,8 @@ def _entry(row: Any) -> tuple[str, Evaluation]:
 def _is_empty(folder: Path) -> bool:
     """Nothing is in it but what is left where a process was killed before all else."""
     return folder.is_dir() and all(
-        one.name == lock.NAME or is_temporary(one, _FIRST) for one in folder.iterdir()
+        one.name == lock.NAME or is_temporary(one, _FIRST) or is_of_macos(one.name)
+        for one in folder.iterdir()
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from detector.data.dataset import Annotations, Dataset, FileDataset, Pixels, image_ids
 from detector.data.image_files import SUFFIXES, Exif, image_size
+from detector.disk.visible import is_hidden
 from detector.errors import UserError, no_folder
 
 
@@ -99,9 +100,9 @@ def images_below(place: Path, root: Path) -> Sequence[str]:
         for at, folders, files in os.walk(start):
             known = os.path.realpath(at) in seen
             seen.add(os.path.realpath(at))
-            folders[:] = [one for one in folders if not (known or one.startswith("."))]
+            folders[:] = [one for one in folders if not (known or is_hidden(one))]
             waiting += [link for one in sorted(folders) if (link := Path(at, one)).is_symlink()]
             for name in () if known else files:
-                if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                if name.lower().endswith(SUFFIXES) and not is_hidden(name):
                     found.append(Path(at, name).relative_to(root).as_posix())
     return sorted(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 from detector.data.formats.fields import shown
 from detector.data.formats.voc_devkit import lines_of
 from detector.data.formats.voc_xml import CLASSES, read_tree
+from detector.disk.visible import visible
 from detector.errors import UserError, did_you_mean
 
 # So many annotation files are looked at before a data set counts as VOC's own.
@@ -20,9 +21,7 @@ def find_classes(folders: Iterable[Path]) -> tuple[str, ...]:
     the same classes. Names that are like one of VOC's, beside such, are misspelled: they make no
     data set one with classes of its own.
     """
-    files = [
-        path for one in dict.fromkeys(folders) for path in sorted(one.glob("Annotations/*.xml"))
-    ]
+    files = [path for one in dict.fromkeys(folders) for path in visible(one, "Annotations/*.xml")]
     if _names(files[:_FIRST]) <= set(CLASSES):
         return CLASSES  # without reading the thousands of files that VOC has
     found = _names(files)

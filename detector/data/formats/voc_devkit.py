@@ -6,6 +6,7 @@ from pathlib import Path
 from detector.data.formats.fields import shown
 from detector.data.image_files import SUFFIXES
 from detector.disk.bounded import text_of
+from detector.disk.visible import visible
 from detector.errors import UserError, did_you_mean, no_folder
 
 
@@ -66,7 +67,7 @@ def splits_in(root: Path) -> list[str]:
     return [
         f"{prefix}{one.stem}"
         for prefix, folder in places
-        for one in sorted((folder / "ImageSets" / "Main").glob("*.txt"))
+        for one in visible(folder, "ImageSets/Main/*.txt")
         if "_" not in one.stem
     ]
 
@@ -102,7 +103,7 @@ def split_file(folder: Path, split: str) -> Path:
     lists = folder / "ImageSets" / "Main"
     if not lists.is_dir():
         raise no_folder(lists, "a VOC year keeps its splits there")
-    names = sorted(path.stem for path in lists.glob("*.txt"))
+    names = [path.stem for path in visible(lists, "*.txt")]
     if split not in names:
         raise UserError(f'no split "{split}" in {lists}{did_you_mean(split, names)}')
     return lists / f"{split}.txt"

@@ -20,6 +20,7 @@ from detector.data.formats.yolo_boxes import corners, on_grid
 from detector.data.formats.yolo_files import YoloFile, YoloImage
 from detector.data.image_files import Exif, image_size
 from detector.disk.bounded import SETTINGS, read_bounded
+from detector.disk.visible import visible
 from detector.errors import UserError
 
 _NO_SHARE = 2.0  # no share of an image comes close, however far a box leaves it
@@ -176,7 +177,7 @@ def without_images(images: Sequence[YoloImage], where: str) -> tuple[str, ...]:
     for labels, folder in sorted({(one.labels.parent, one.path.parent) for one in images}):
         if labels != folder and labels.is_dir():
             known = {path.stem for path in folder.iterdir()} | {"classes"}
-            found += [path for path in sorted(labels.glob("*.txt")) if path.stem not in known]
+            found += [path for path in visible(labels, "*.txt") if path.stem not in known]
     if not found:
         return ()
     have = "label file has" if len(found) == 1 else "label files have"

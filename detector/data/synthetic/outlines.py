@@ -26,8 +26,17 @@ def _mirrored(x: float, y: float) -> tuple[tuple[float, float, float], ...]:
     return _corners((x, y), (-x, y), (x, -y), (-x, -y))
 
 
+# Functions that have a name, as worker processes get the outlines by it.
+def _disc(u: Plane, v: Plane) -> Flags:
+    return u * u + v * v <= 1
+
+
 def _square(u: Plane, v: Plane) -> Flags:
     return (np.abs(u) <= 1) & (np.abs(v) <= 1)
+
+
+def _triangle(u: Plane, v: Plane) -> Flags:
+    return (v <= 0.5) & (1.7320508 * np.abs(u) <= v + 1)
 
 
 # Unit vectors to the tips of an upright five-pointed star.
@@ -53,6 +62,10 @@ def _ring(u: Plane, v: Plane) -> Flags:
     return (square <= 1) & (square >= 0.3)
 
 
+def _crescent(u: Plane, v: Plane) -> Flags:
+    return (u * u + v * v <= 1) & ((u - 0.5) * (u - 0.5) + v * v >= 0.64)
+
+
 def _crescent_arc() -> tuple[tuple[float, float, float], ...]:
     # The two circles meet at u = (1 - 0.64 + 0.25) / (2 * 0.5) = 0.61; the rest of the outer one.
     points = []
@@ -67,24 +80,31 @@ def _heart(u: Plane, v: Plane) -> Flags:
     return (u + np.abs(v) <= 1) | ((u - 0.5) * (u - 0.5) + (v + 0.5) * (v + 0.5) <= 0.5)
 
 
+def _bar(u: Plane, v: Plane) -> Flags:
+    return (np.abs(u) <= 0.99) & (np.abs(v) <= 0.1)
+
+
+def _arc(u: Plane, v: Plane) -> Flags:
+    return _ring(u, v) & (u >= 0) & (v >= 0)
+
+
+def _bracket(u: Plane, v: Plane) -> Flags:
+    return _square(u, v) & ((u <= -0.5) | (v >= 0.5))
+
+
 CLASSES = (
-    Outline(lambda u, v: u * u + v * v <= 1, ((0, 0, 1),)),  # a disc
+    Outline(_disc, ((0, 0, 1),)),
     Outline(_square, _mirrored(1, 1)),
-    Outline(  # a triangle
-        lambda u, v: (v <= 0.5) & (1.7320508 * np.abs(u) <= v + 1),
-        _corners((0, -1), (0.8660254, 0.5), (-0.8660254, 0.5)),
-    ),
+    Outline(_triangle, _corners((0, -1), (0.8660254, 0.5), (-0.8660254, 0.5))),
     Outline(_star, _corners(*_TIPS)),
     Outline(_cross, _mirrored(0.33, 1) + _mirrored(1, 0.33)),
     Outline(_ring, ((0, 0, 1),)),
-    Outline(  # a crescent
-        lambda u, v: (u * u + v * v <= 1) & ((u - 0.5) * (u - 0.5) + v * v >= 0.64), _crescent_arc()
-    ),
+    Outline(_crescent, _crescent_arc()),
     Outline(_heart, ((0.5, -0.5, 0.70710678), (-0.5, -0.5, 0.70710678), (0, 1, 0))),
 )
-# A bar, an arc and a bracket. No box is asked of them: circles around them will do.
+# No box is asked of them: circles around them will do.
 DISTRACTORS = (
-    Outline(lambda u, v: (np.abs(u) <= 0.99) & (np.abs(v) <= 0.1), ((0, 0, 1),)),
-    Outline(lambda u, v: _ring(u, v) & (u >= 0) & (v >= 0), ((0, 0, 1),)),
-    Outline(lambda u, v: _square(u, v) & ((u <= -0.5) | (v >= 0.5)), ((0, 0, 1.41421356),)),
+    Outline(_bar, ((0, 0, 1),)),
+    Outline(_arc, ((0, 0, 1),)),
+    Outline(_bracket, ((0, 0, 1.41421356),)),
 )

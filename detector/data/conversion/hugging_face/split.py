@@ -16,6 +16,7 @@ from detector.data.conversion.hugging_face.image_lines import METADATA, describe
 from detector.data.conversion.hugging_face.row import Row
 from detector.data.conversion.hugging_face.tables import SUFFIXES, notes, table_rows, table_values
 from detector.data.image_files import stored_image
+from detector.disk.visible import visible
 from detector.errors import UserError, did_you_mean, no_folder
 
 # What ``datasets`` takes for a split, and for which.
@@ -83,7 +84,7 @@ def find_split(folder: Path, name: str | None) -> Split:
     if not folder.is_dir():
         raise no_folder(folder, "expected a data set's folder, with Parquet or Arrow files or "
                         f"{METADATA[0]}")  # fmt: skip
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path)]
+    found = [path for path in visible(folder, "**/*") if path.is_file() and _is_data(path)]
     kinds = [
         *([path for path in found if path.name == own] for own in METADATA),
         *([path for path in found if path.suffix == suffix] for suffix in SUFFIXES),
