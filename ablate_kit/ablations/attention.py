@@ -16,6 +16,7 @@ from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.anatomy.layouts import Layout, attention_modules, full_name, tensors_of
 from ablate_kit.anatomy.projections import by_projections
 from ablate_kit.anatomy.schemes import scheme_of
+from ablate_kit.anatomy.weight_norm import no_heads_in, normalized
 from ablate_kit.checkpoints.quantized import not_cut
 from ablate_kit.errors import UserError, did_you_mean
 
@@ -125,6 +126,9 @@ class Attention:
                 self._blocks("sampling_offsets.weight", 0, chosen),
                 Edit(bias.tensor, bias.region, self.off_map),
             )
+        for name, direction in normalized(self.tensors).items():
+            if name in (*self.layout.output, value[0]):
+                raise no_heads_in(self.prefix, self.name_of(direction))
         raise UserError(
             f"no weights of {self.prefix} can remove a head exactly: it has no output projection "
             f"({' or '.join(self.layout.output)})"
@@ -230,6 +234,7 @@ def select_attentions(
     """
     found = {one.prefix: one for one in attentions(tensors, config, heads, modules, anatomy)}
     names = select(pattern, tensors, where, layers, unsupported=unsupported)
+    _refuse_normalized(names, tensors, anatomy, found)
     chosen = {
         prefix: found[prefix] for name in names for prefix in _owners(name) if prefix in found
     }
@@ -243,6 +248,24 @@ def select_attentions(
         near = did_you_mean(pattern, found) or f"; attention modules are {listed}"
         raise UserError(f'"{names[0]}" in {where} is not part of an attention module{near}')
     return list(chosen.values())
+
+
+def _refuse_normalized(
+    names: Iterable[str],
+    tensors: Mapping[str, TensorLike],
+    anatomy: Anatomy,
+    known: Collection[str],
+) -> None:
+    """Raises ``UserError`` where a tensor is part of an attention module that would be known if its
+    weights were not normalized."""
+    directions = normalized(tensors)
+    if not directions:
+        return
+    plain = {**tensors, **{name: tensors[one] for name, one in directions.items()}}
+    hidden = {prefix: layout for prefix, layout in _modules(plain, anatomy) if prefix not in known}
+    for prefix in (prefix for name in names for prefix in _owners(name) if prefix in hidden):
+        required = (full_name(prefix, one) for one in hidden[prefix].required)
+        raise no_heads_in(prefix, next(directions[one] for one in required if one in directions))
 
 
 def _owners(name: str) -> Iterator[str]:

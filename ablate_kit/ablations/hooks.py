@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Removed, Resampled, philox
 from ablate_kit.ablations.name_patterns import to_model_keys
+from ablate_kit.anatomy.anatomy import USUAL
 from ablate_kit.device_errors import is_of_device
 from ablate_kit.errors import UserError
 from detector.training.tf32 import tf32
@@ -45,7 +46,8 @@ def with_hooks(
             if isinstance(one, Removed):
                 tables = {id(state[name]): state[name] for name in names}  # shared: taken once
                 for table in tables.values():
-                    stack.enter_context(_without_rows(module, table, one))
+                    beside = _tables_beside(state, ablation, table)
+                    stack.enter_context(_without_rows(module, table, one, beside))
             else:
                 for name in names:
                     stack.enter_context(_resampled(module, name, one))
@@ -159,8 +161,21 @@ def _before_projection(
     return found[0] if isinstance(found, tuple | list) else found
 
 
+def _tables_beside(state: Mapping[str, Tensor], ablation: Ablation, table: Tensor) -> list[str]:
+    """The model's other tables of as many queries, of which the ablation leaves all rows."""
+    taken = {one.tensor for one in ablation.live}
+    return [
+        name
+        for name, other in state.items()
+        if USUAL.is_query_table(name) and name not in taken and other.shape[:1] == table.shape[:1]
+    ]
+
+
 @contextmanager
-def _without_rows(module: nn.Module, table: Tensor, removed: Removed) -> Iterator[None]:
+def _without_rows(
+    module: nn.Module, table: Tensor, removed: Removed, beside: Sequence[str]
+) -> Iterator[None]:
+    """``beside``: other tables of queries, which keep all their rows."""
     count = len(table) if table.dim() else 0
     outside = [row for row in removed.rows if not 0 <= row < count]
     if outside:
@@ -191,6 +206,11 @@ def _without_rows(module: nn.Module, table: Tensor, removed: Removed) -> Iterato
             ) from error
         if not started or is_of_device(error) or not _runs(module, *started[-1]):
             raise  # it is not for want of these rows
+        if beside:
+            raise UserError(
+                f"the model does not run with {len(kept)} of {count} rows of {removed.tensor}: "
+                f"{beside[0]} has a row for each query, too; take them out of both tables at once"
+            ) from error
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(
             f"the model does not run with {len(kept)} of {count} rows of {removed.tensor} "

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 from torch.utils.hooks import RemovableHandle
 
 from ablate_kit.ablations.ablation import Ablation
@@ -384,6 +385,22 @@ def test_patterns_choose_attentions_by_any_of_their_tensors() -> None:
 
 def one_attention() -> Attention:
     return attentions(SelfAttention(C, H).state_dict(), heads=H)[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("normalize", [nn.utils.weight_norm, parametrizations.weight_norm])
+@pytest.mark.parametrize("place", ["", "out_proj"])
+def test_attention_under_weight_normalization_is_refused_with_the_reason(
+    normalize: Callable[..., nn.Module], place: str
+) -> None:
+    model = nn.ModuleDict({"a": nn.MultiheadAttention(C, H), "b": nn.MultiheadAttention(C, H)})
+    normalize(model["b"].get_submodule(place), "weight" if place else "in_proj_weight")
+    tensors = model.state_dict()
+    pattern = r"b\.(.*weight_v|.*original1|in_proj_weight_v) is under weight normalization"
+    for chosen in ("b.*", "**"):
+        with pytest.raises(UserError, match=pattern):
+            heads_each(select_attentions(chosen, tensors, "file", heads=H))
+    assert len(heads_each(select_attentions("a.*", tensors, "file", heads=H))) == H
 
 
 @pytest.mark.parametrize("head", [-1, 4])

@@ -94,6 +94,16 @@ def test_a_table_whose_rows_the_model_counts_on_is_refused(live: Open) -> None:
     one.run()  # all rows are there again
 
 
+def test_a_query_of_one_of_two_tables_is_refused_with_the_other(live: Open) -> None:
+    one = live("hybrid")
+    (ablation,) = one.make(Queries(pattern="queries.content", queries=[0]))
+    told = r"rows of queries.content: queries.position has a row for each query, too"
+    with pytest.raises(UserError, match=told):
+        one.run(ablation)
+    (both,) = one.make(Queries(pattern=["queries.content", "queries.position"], queries=[0]))
+    one.run(both)
+
+
 def test_queries_that_have_no_weights_are_refused(live: Open) -> None:
     for name in ("rt_detr_v2", "deformable_detr", "lw_detr", "rf_detr"):
         with pytest.raises(UserError, match=f"{name} selects its queries by the image"):
