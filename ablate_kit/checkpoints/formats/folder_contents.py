@@ -26,6 +26,11 @@ MERGE = "merge it into that model (merge_and_unload()), and save the whole (save
 """How a model becomes one that needs no adapter."""
 
 
+def holds_state(name: str) -> bool:
+    """Whether a file of such a name is of an optimizer and the like, and holds no weights."""
+    return _STATE.search(name) is not None
+
+
 def folder_words(folder: Path, files: Collection[str]) -> str:
     """In a few words what lies in ``folder``, whose plain files these are."""
     if any(name.endswith(DISTRIBUTED) for name in files):
@@ -48,7 +53,7 @@ def folder_words(folder: Path, files: Collection[str]) -> str:
     weights = sorted(
         name
         for name in files
-        if _WEIGHTS.fullmatch(name) and not _STATE.search(name) and not named_like(name)
+        if _WEIGHTS.fullmatch(name) and not holds_state(name) and not named_like(name)
     )
     if programs := {Path(name).with_suffix(".bin").name for name in files if name.endswith(".xml")}:
         weights = [name for name in weights if name not in programs]
@@ -71,7 +76,7 @@ def _folders_of_weights(folder: Path) -> list[str]:
     """Those in it that hold weights, as the checkpoints of transformers' Trainer do, the latest of
     these first."""
     files = [one for one in visible(folder, "*/*") if _WEIGHTS.fullmatch(one.name)]
-    names = dict.fromkeys(one.parent.name for one in files if not _STATE.search(one.name))
+    names = dict.fromkeys(one.parent.name for one in files if not holds_state(one.name))
     return sorted(names, key=lambda name: -int(step[1]) if (step := _STEP.fullmatch(name)) else 0)
 
 

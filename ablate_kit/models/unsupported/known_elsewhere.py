@@ -2,10 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.archive import weights_file
 from ablate_kit.checkpoints.formats.folder_contents import MERGE
-from ablate_kit.errors import UserError
+from ablate_kit.checkpoints.formats.shards import is_index
+from ablate_kit.errors import CheckpointError, UserError
 from detector.disk.bounded import SETTINGS, read_bounded
 
 OWN = "python:FILE.py:NAME"
@@ -73,18 +76,30 @@ def refuse_known_elsewhere(checkpoint: Checkpoint, also: str = "") -> None:
             "a file is run, so say how it is built and what its outputs mean: --model "
             f"{OWN} ({GUIDE}){also}"
         )
-    config = checkpoint.path.absolute().parent / "config.json"
+    folder = checkpoint.path.parent
+    config = folder / "config.json"
     described = config.is_file() and b'"model_type"' in read_bounded(config, SETTINGS)
     if checkpoint.folder is None and described:
+        stands = _stands_for(folder, checkpoint.path)
         raise UserError(
-            f"{checkpoint.path} is the weights of a Hugging Face folder alone; give the folder, "
-            f"whose config.json says what they are of: {checkpoint.path.parent}"
+            f"{checkpoint.path} is the weights of a Hugging Face folder alone; give "
+            f"{'the folder' if stands else '--model'}, whose config.json says what they are of: "
+            f"{'' if stands else 'transformers:'}{folder}"
         )
     if one := _known(checkpoint):
         raise UserError(
             f"{checkpoint.path} has the names of {one.what}; it is inspected and cut as it is; to "
             f"run it, {one.way}{also}"
         )
+
+
+def _stands_for(folder: Path, file: Path) -> bool:
+    """Whether a folder's weights are those of the file, and not of another in it."""
+    try:
+        weights = weights_file(folder)
+    except CheckpointError:
+        return False
+    return weights == file or is_index(weights)
 
 
 def _known(checkpoint: Checkpoint) -> Elsewhere | None:

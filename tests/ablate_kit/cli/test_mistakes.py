@@ -87,7 +87,7 @@ def test_a_number_of_images_goes_with_limit(refuse: Run, hybrid: Path) -> None:
 def test_a_folder_of_a_training_run_tells_its_checkpoints(
     refuse: Run, hybrid: Path, tmp_path: Path
 ) -> None:
-    for name in ("best.pth", "model.safetensors", "log.jsonl"):
+    for name in ("best.pth", "model.safetensors", "log.jsonl", "optimizer.bin", "scheduler.bin"):
         (tmp_path / name).write_bytes(hybrid.read_bytes())
     line = refuse("study", tmp_path, "--shapes")
     assert line.endswith("it has no config.json; checkpoints in it: best.pth, model.safetensors\n")
@@ -99,6 +99,14 @@ def test_weights_in_a_hugging_face_folder_name_it(
     weights = folders("detr") / "model.safetensors"
     line = refuse("study", weights, "--shapes")
     assert "give the folder, whose config.json says what they are of" in line
+    # The folder stands for other weights than these, or for none.
+    half, old = weights.with_name("model.fp16.safetensors"), weights.with_name("pytorch_model.bin")
+    told = f"give --model, whose config.json says what they are of: transformers:{weights.parent}\n"
+    old.write_bytes(weights.read_bytes())
+    assert refuse("study", old, "--shapes").endswith(told)
+    old.unlink()
+    weights.rename(half)
+    assert refuse("study", half, "--shapes").endswith(told)
 
 
 def test_a_run_that_is_not_there_has_a_neighbor(refuse: Run, tmp_path: Path) -> None:
