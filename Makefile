@@ -16,9 +16,10 @@ demo: $(RUNTIME)
 	rm -rf runs/demo
 	$(BIN)/ablate demo -o runs/demo
 
-# One thread per worker: more than one per core makes torch's threads wait for each other.
+# One thread per worker: more than one per core makes torch's threads wait for each other. Compiled
+# modules are kept, whatever the environment says: the tests start some hundred processes.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
