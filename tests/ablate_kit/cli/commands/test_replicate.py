@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,17 @@ CUTS = ("--heads", "decoder.layers.0.self_attn", "--modules", "backbone.csi")
 DATA = ("--shapes", "--limit", 4)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("first") / "run"
+
+
 @pytest.fixture
-def first(run: Run, tmp_path: Path) -> Path:
-    folder = tmp_path / "first"
-    run("sweep", SHAPES_TINY, *CUTS, *DATA, "-o", folder)
-    return folder
+def first(run: Run, kept: Path, tmp_path: Path) -> Path:
+    """A run, made once; each test has a copy of its own."""
+    if not kept.exists():
+        run("sweep", SHAPES_TINY, *CUTS, *DATA, "-o", kept)
+    return shutil.copytree(kept, tmp_path / "first")
 
 
 def test_other_checkpoints_are_cut_as_the_first_and_compared(
@@ -77,8 +84,7 @@ def test_other_checkpoints_are_cut_as_the_first_and_compared(
     # What cannot be held against each other is refused.
     same = refuse("replicate", first, first / ".." / "first", "-o", tmp_path / "x")
     assert "given twice" in same
-    copied = tmp_path / "copied"
-    run("sweep", SHAPES_TINY, *CUTS, *DATA, "-o", copied)
+    copied = shutil.copytree(first, tmp_path / "copied")
     assert "same weights" in refuse("replicate", first, copied, "-o", tmp_path / "x")
     fewer = tmp_path / "fewer"
     run("sweep", seeds[0], *CUTS, "--shapes", "--limit", 3, "-o", fewer)
