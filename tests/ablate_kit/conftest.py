@@ -11,12 +11,14 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from ablate_kit.checkpoints.told import tell_with
 from ablate_kit.cli.app import main
 from detector.zoo import SHAPES_TINY
 from tests.hybrid_file import reweighted
 
+SAVEFIG = Figure.savefig
 # What the tests of a folder need, in an environment of its own.
 APART = {"mmdet": ("mmdet",), "zoo": ("torchvision", "libreyolo")}
 
@@ -24,9 +26,10 @@ APART = {"mmdet": ("mmdet",), "zoo": ("torchvision", "libreyolo")}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks such tests; the warnings of those packages are none of ours."""
     for folder, packages in APART.items():
+        place = Path(__file__).parent / folder
         absent = [one for one in packages if find_spec(one) is None]
         for item in items:
-            if Path(__file__).parent / folder in item.path.parents:
+            if item.path.is_relative_to(place):
                 item.add_marker(getattr(pytest.mark, folder))
                 item.add_marker(pytest.mark.filterwarnings("ignore"))
                 if absent:
@@ -74,15 +77,23 @@ def told() -> Iterator[list[str]]:
     tell_with(lambda _: None)
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def undrawn() -> Iterator[None]:
     """Figures are made, and saved empty: to draw them takes most of the time of a report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", saved)
+        yield
 
-    def saved(_: object, place: Path | BinaryIO, **__: object) -> None:
-        empty = b'<svg width="1pt"/>'
-        place.write_bytes(empty) if isinstance(place, Path) else place.write(empty)
 
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", saved)
+def saved(_: object, place: Path | BinaryIO, **__: object) -> None:
+    empty = b'<svg width="1pt"/>'
+    place.write_bytes(empty) if isinstance(place, Path) else place.write(empty)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at pictures."""
+    monkeypatch.setattr(Figure, "savefig", SAVEFIG)
 
 
 @pytest.fixture

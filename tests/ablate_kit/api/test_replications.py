@@ -13,7 +13,6 @@ from tests.ablate_kit.conftest import Run
 CUTS = ("--modules", "backbone.csi", "--modules", "decoder.layers.1")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_models_are_cut_as_the_first_run_was(run: Run, seeds: list[Path], tmp_path: Path) -> None:
     first = tmp_path / "first"
     run("sweep", SHAPES_TINY, *CUTS, "--shapes", "--limit", 4, "-o", first)
@@ -43,7 +42,6 @@ def test_models_are_cut_as_the_first_run_was(run: Run, seeds: list[Path], tmp_pa
     assert (again.folder / "report/cuts.csv").read_bytes() == theirs
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_sweeps_of_own_cuts_are_compared(seeds: list[Path], tmp_path: Path) -> None:
     data = ak.shapes(limit=3)
     runs = []

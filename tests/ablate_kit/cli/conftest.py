@@ -12,17 +12,6 @@ from detector.data.shapes import Shapes
 from tests.coco_folder import write_coco
 
 
-@pytest.fixture
-def drawn() -> None:
-    """For tests that look at pictures."""
-
-
-@pytest.fixture(autouse=True)
-def undrawn_unless_drawn(request: pytest.FixtureRequest) -> None:
-    if "drawn" not in request.fixturenames:
-        request.getfixturevalue("undrawn")
-
-
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Three shapes images as a COCO data set."""

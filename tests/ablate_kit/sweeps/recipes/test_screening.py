@@ -233,7 +233,6 @@ RECIPE: dict[str, Any] = {
 }
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_only_what_may_matter_is_evaluated(tmp_path: Path) -> None:
     recipe = SweepRecipe.model_validate(RECIPE)
     first = run(recipe, tmp_path / "run").ledger

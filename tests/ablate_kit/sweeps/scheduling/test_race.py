@@ -246,7 +246,6 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
     whole = recipe_sweep.run(recipe(), tmp_path / "whole")
     kept = files(tmp_path / "whole")
