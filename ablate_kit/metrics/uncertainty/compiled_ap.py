@@ -7,12 +7,24 @@ Helpers are inlined and index whole arrays: to pass an array, or a row of one, c
 sums of a block.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
 
 BLOCK = 256  # resamples at a time: their counts of 4,000 images are 1 MB
 
-compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        found: Callable[..., Any] = numba.njit(**how, cache=True)(function)
+    except RuntimeError:  # nothing can be written beside this file, or at home
+        found = numba.njit(**how)(function)
+    return found
+
+
 inlined = numba.njit(nogil=True, error_model="numpy", inline="always")
 
 

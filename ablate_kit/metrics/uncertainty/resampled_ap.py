@@ -6,7 +6,7 @@ that numba compiles (the extra ``fast``), which is taken where it saves more tha
 """
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -63,7 +63,7 @@ class ResampledPrecision:
     def of(self, matched: Matched) -> Iterator[tuple[Floats, Floats]]:
         """AP and AP50 on every sample, of one class after the other; NaN: without objects."""
         work = len(matched) * self._weights.shape[1] * self._sets
-        if work >= _WORTH and self._weights.itemsize == 1 and find_spec("numba"):
+        if work >= _WORTH and self._weights.itemsize == 1 and _numba() is not None:
             return self.compiled(matched)
         return self.plain(matched)
 
@@ -160,9 +160,16 @@ def _rank(ids: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return found
 
 
+@cache
 def _numba() -> Any:
-    """Loaded where it is needed, for numba takes a second and is an extra."""
-    return import_module("ablate_kit.metrics.uncertainty.compiled_ap")
+    """Loaded where it is needed, for numba takes a second and is an extra. None where it is not
+    there, or does not load, as beside a NumPy that is newer than it."""
+    if not find_spec("numba"):
+        return None
+    try:
+        return import_module("ablate_kit.metrics.uncertainty.compiled_ap")
+    except Exception:  # whatever is wrong with it, NumPy gives the same bits
+        return None
 
 
 def _seen(

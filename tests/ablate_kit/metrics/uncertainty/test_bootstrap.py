@@ -1,5 +1,7 @@
 """The bootstrap is what evaluating data sets with repeated images gives."""
 
+import importlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -287,6 +289,35 @@ def test_what_is_asked_of_many_sets_is_compiled(monkeypatch: pytest.MonkeyPatch)
     for sets in (1, 4, 5):
         ResampledPrecision(truth, weights, sets).of(matched)
     assert ways == ["plain", "plain", "compiled"]
+
+
+def test_a_numba_that_does_not_load_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: str) -> None:
+        raise ImportError("Numba needs NumPy 2.4 or less")
+
+    truth, found = truth_and_detections(1.0)
+    matched, one = Matched.of(truth, found), ResampledPrecision(truth, draws(IMAGES, 20, seed=0))
+    monkeypatch.setattr(resampled_ap, "_WORTH", 0)
+    monkeypatch.setattr(resampled_ap, "import_module", load)
+    resampled_ap._numba.cache_clear()
+    try:
+        ways = [np.array(list(way(matched))) for way in (one.of, one.plain)]
+    finally:
+        resampled_ap._numba.cache_clear()
+    assert np.array_equal(*ways, equal_nan=True)
+
+
+def test_where_no_cache_can_be_written_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    numba = pytest.importorskip("numba", reason="the extra fast is not installed")
+    compiled_ap = importlib.import_module("ablate_kit.metrics.uncertainty.compiled_ap")
+
+    def njit(cache: bool = False, **how: object) -> Callable[[object], object]:
+        if cache:
+            raise RuntimeError("cannot cache function 'precisions': no locator available")
+        return lambda function: (function, how["nogil"])
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert compiled_ap.compiled(len) == (len, True)
 
 
 def test_no_number_depends_on_how_many_threads_there_are() -> None:
