@@ -38,7 +38,7 @@ from ablate_kit.models.adapter import Adapter, Prepared
 from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.inference.detect import detect
 from ablate_kit.models.opening.open import open_adapter
-from ablate_kit.models.rewriting.rewrite import write_bridge
+from ablate_kit.models.rewriting.conversions import write_bridge
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.dataset import read_image

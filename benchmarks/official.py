@@ -33,7 +33,7 @@ from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.opening.open import open_adapter
-from ablate_kit.models.rewriting.rewrite import write_bridge
+from ablate_kit.models.rewriting.conversions import write_bridge
 
 HEAD = "| model | tensors |" + " pixels | logits | boxes | detections |" * 2
 PHOTOGRAPHS = 2

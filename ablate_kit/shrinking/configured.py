@@ -20,7 +20,7 @@ from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.model_knobs import Knob
 from ablate_kit.models.opening.framework_registry import choose
-from ablate_kit.models.rewriting.rewrite import Content, write_noted
+from ablate_kit.models.rewriting.new_file_content import Content, write_noted
 from ablate_kit.shrinking.structures import Turned
 from ablate_kit.shrinking.transformers_folder import read_config, write_folder
 from detector.checkpoint import layout_of, weights_metadata

@@ -19,7 +19,7 @@ from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter, config_an
 from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
 from ablate_kit.models.opening.framework_registry import anatomy_of
 from ablate_kit.models.opening.open import open_adapter
-from ablate_kit.models.rewriting.rewrite import note_for, write_noted
+from ablate_kit.models.rewriting.new_file_content import note_for, write_noted
 from ablate_kit.shrinking.channels import take_channels
 from ablate_kit.shrinking.configured import Configured, Fewer, configured, write_configured
 from ablate_kit.shrinking.equality import OutputAgreement, agreement

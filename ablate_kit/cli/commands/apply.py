@@ -50,7 +50,7 @@ def apply(
 
             smaller_checkpoint.recreate(opened, content, output)
         else:
-            from ablate_kit.models.rewriting import rewrite
+            from ablate_kit.models.rewriting.write_again import write_again
 
-            rewrite.recreate(opened, content, output, source)
+            write_again(opened, content, output, source)
     say(f"{output}  SHA-256 {content.output}, as the receipt says")

@@ -76,8 +76,8 @@ def _to_hybrid(
 ) -> None:
     check_new_file(output, *((".pth",) if to_legacy else (".safetensors", ".pth")))
     from ablate_kit.checkpoints import open_checkpoint
+    from ablate_kit.models.rewriting.conversions import convert as write_converted
     from ablate_kit.models.rewriting.notebook_conversion import converted
-    from ablate_kit.models.rewriting.rewrite import convert as write_converted
 
     with open_checkpoint(checkpoint, weights) as opened:
         if dry_run:
@@ -104,7 +104,7 @@ def _to_transformers(
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.bridge.to_transformers import to_transformers
     from ablate_kit.models.labels.classes import read_class_names
-    from ablate_kit.models.rewriting.rewrite import write_bridge
+    from ablate_kit.models.rewriting.conversions import write_bridge
 
     check_can_write(output)
     classes = read_class_names(class_names) if class_names else None

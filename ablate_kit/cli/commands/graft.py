@@ -38,7 +38,8 @@ def graft(
     check_there(checkpoint, source)
     check_new_file(output, ".safetensors")
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.rewriting.rewrite import grafted, source_of, write_content
+    from ablate_kit.models.rewriting.grafted import grafted, source_of
+    from ablate_kit.models.rewriting.new_file_content import write_content
 
     with open_checkpoint(checkpoint) as opened, open_checkpoint(source, weights) as given:
         done, content = grafted(

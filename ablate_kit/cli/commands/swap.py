@@ -34,7 +34,8 @@ def swap(
     check_there(checkpoint)
     check_new_file(output, ".safetensors")
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.rewriting.rewrite import swapped, write_content
+    from ablate_kit.models.rewriting.new_file_content import write_content
+    from ablate_kit.models.rewriting.swapped import swapped
 
     with open_checkpoint(checkpoint, weights) as opened:
         result, content = swapped(opened, switches, init, seed)

@@ -43,7 +43,7 @@ def verify(
 
         checks.append(verify_smaller(receipt, base))
     elif not receipt.ablation:
-        from ablate_kit.models.rewriting.rewrite import verify_rewrite
+        from ablate_kit.models.rewriting.write_again import verify_rewrite
 
         checks.append(verify_rewrite(receipt, base, source))
     if as_json:

@@ -17,7 +17,7 @@ from ablate_kit.models.bridge.official.families import family_of
 from ablate_kit.models.bridge.to_transformers import Bridge, to_transformers
 from ablate_kit.models.labels.classes import ClassNames
 from ablate_kit.models.opening.framework_registry import recognized
-from ablate_kit.models.rewriting.rewrite import write_bridge
+from ablate_kit.models.rewriting.conversions import write_bridge
 from detector.disk import lock
 from detector.disk.atomic import parents_made
 

@@ -11,7 +11,7 @@ from ablate_kit.ablations.kinds.components import component
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.bridge.to_transformers import to_transformers
-from ablate_kit.models.rewriting.rewrite import write_bridge
+from ablate_kit.models.rewriting.conversions import write_bridge
 
 SIZES = ((96, 128), (97, 160))
 

@@ -20,7 +20,7 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.bridge.official.families import family_of
 from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.opening.open import open_adapter
-from ablate_kit.models.rewriting.rewrite import write_bridge
+from ablate_kit.models.rewriting.conversions import write_bridge
 
 # A pattern and what replaces it, by which one name becomes another.
 Renaming = tuple[str, str | Callable[[re.Match[str]], str]]

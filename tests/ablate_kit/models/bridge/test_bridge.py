@@ -19,7 +19,7 @@ from ablate_kit.models.bridge.mmdetection.mmdet_names import DETR
 from ablate_kit.models.bridge.name_rules import NameRule, origins
 from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.opening.open import open_adapter
-from ablate_kit.models.rewriting.rewrite import write_bridge
+from ablate_kit.models.rewriting.conversions import write_bridge
 from tests.ablate_kit.conftest import Run
 from tests.ablate_kit.models.conftest import of_training
 from tests.json_changes import Change, change, drop

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.opening.open import open_adapter
-from ablate_kit.models.rewriting.rewrite import write_bridge
+from ablate_kit.models.rewriting.conversions import write_bridge
 from tests.ablate_kit.small_sweeps import adapter_of
 
 from .official_files import (

@@ -18,7 +18,11 @@ from ablate_kit.ablations.variant_files import recreate, write_variants
 from ablate_kit.ablations.verify_receipt import verify
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.rewriting import rewrite
+from ablate_kit.models.rewriting.conversions import convert
+from ablate_kit.models.rewriting.grafted import grafted, source_of
+from ablate_kit.models.rewriting.new_file_content import write_content
+from ablate_kit.models.rewriting.swapped import swapped
+from ablate_kit.models.rewriting.write_again import verify_rewrite, write_again
 from tests.json_changes import ABSENT, changed, places
 
 STRANGE = [
@@ -87,15 +91,15 @@ def test_nothing_but_our_error_comes_of_damaged_settings(
     with open_checkpoint(hybrid) as opened, open_checkpoint(hybrid) as source:
         if verb == "swap":
             told: dict[str, Any] = {"switches": ["csi=off"], "init": "identity", "seed": 0}
-            _, content = rewrite.swapped(opened, told["switches"], told["init"], told["seed"])
-            rewrite.write_content(content, target, opened, verb, told)
+            _, content = swapped(opened, told["switches"], told["init"], told["seed"])
+            write_content(content, target, opened, verb, told)
         elif verb == "graft":
-            told = {"from": rewrite.source_of(source), "parts": "neck", "map": []}
+            told = {"from": source_of(source), "parts": "neck", "map": []}
             told |= {"skip_mismatched": False, "tensors": 1}
-            _, content = rewrite.grafted(opened, source, ["neck"], [], skip_mismatched=False)
-            rewrite.write_content(content, target, opened, verb, told)
+            _, content = grafted(opened, source, ["neck"], [], skip_mismatched=False)
+            write_content(content, target, opened, verb, told)
         else:
-            rewrite.convert(opened, target)
+            convert(opened, target)
     with open_checkpoint(target) as opened:
         text, _ = receipt_text(opened) or ("", "")
     receipt = json.loads(text)
@@ -111,8 +115,8 @@ def test_nothing_but_our_error_comes_of_damaged_settings(
                 assert found.operation == verb
                 with open_checkpoint(hybrid) as opened:
                     again.unlink(missing_ok=True)
-                    rewrite.recreate(opened, found, again)
-                    rewrite.verify_rewrite(found)
+                    write_again(opened, found, again)
+                    verify_rewrite(found)
             except UserError:
                 refused += 1
     assert refused > 5

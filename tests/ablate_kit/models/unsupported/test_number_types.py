@@ -8,7 +8,7 @@ import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.rewriting.rewrite import grafted
+from ablate_kit.models.rewriting.grafted import grafted
 from tests.ablate_kit.models.bridge import test_official_files
 from tests.ablate_kit.models.bridge.official_files import refused
 from tests.ablate_kit.small_sweeps import adapter_of
