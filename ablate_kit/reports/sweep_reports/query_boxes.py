@@ -15,6 +15,7 @@ from ablate_kit.reports.saved_figure import new_figure
 
 SLOTS = 20  # as in figure 7 of Carion et al. 2020
 SMALL = 0.05  # share of the image's area
+ACROSS, DOWN = 1.06, 1.2  # from a query's square to the next
 CELLS = 8  # of the displacement field, along each side
 ALIVE = 0.1  # share of the unmodified model's AP
 # Small, wide and tall boxes, in colors that color-blind readers can tell apart.
@@ -112,18 +113,28 @@ def query_figure(found: Slots) -> tuple[str, Figure] | None:
     columns = min(5, len(chosen))
     rows = -(-len(chosen) // columns)
     figure = new_figure(1.55 * columns, 1.7 * rows + 0.5)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-    for panel, query in zip(panels, chosen.tolist(), strict=False):
-        for kind, (label, color) in enumerate(SHAPES):
-            mine = found.center[(found.query == query) & (shape == kind)]
-            # As pixels: a page with a hundred thousand vector points would not open on a phone.
-            panel.plot(*mine.T, "o", color=color, markersize=3, markeredgewidth=0, alpha=0.8,
-                       label=label, rasterized=True)  # fmt: skip
-        _image_plane(panel)
-        panel.set_title(f"query {query}", fontsize=8)
-    for panel in panels[len(chosen) :]:
-        panel.set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
+    # All in one, a square for each query: axes of its own would take as long as the whole report.
+    panel = figure.subplots()
+    panel.set_axis_off()
+    panel.set_aspect("equal")
+    panel.set_xlim(-0.01, columns * ACROSS - ACROSS + 1.01)
+    panel.set_ylim(rows * DOWN - DOWN + 1.01, -0.17)
+    corners = np.array([(i % columns * ACROSS, i // columns * DOWN) for i in range(len(chosen))])
+    square = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0), (np.nan, np.nan)])
+    frames = (corners[:, None] + square).reshape(-1, 2)
+    panel.plot(*frames.T, color="black", linewidth=0.8, zorder=3)
+    for (x, y), query in zip(corners.tolist(), chosen.tolist(), strict=True):
+        panel.text(x + 0.5, y - 0.04, f"query {query}", fontsize=8, ha="center", va="bottom")
+    place = np.searchsorted(chosen, found.query).clip(max=len(chosen) - 1)
+    inside = ((found.center >= 0) & (found.center <= 1)).all(axis=1)
+    shown = (chosen[place] == found.query) & inside
+    for kind, (label, color) in enumerate(SHAPES):
+        mine = shown & (shape == kind)
+        dots = found.center[mine] + corners[place[mine]]
+        # As pixels: a page with a hundred thousand vector points would not open on a phone.
+        panel.plot(*dots.T, "o", color=color, markersize=3, markeredgewidth=0, alpha=0.8,
+                   label=label, rasterized=True)  # fmt: skip
+    handles, labels = panel.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False,
                   fontsize=8, markerscale=2)  # fmt: skip
     caption = (

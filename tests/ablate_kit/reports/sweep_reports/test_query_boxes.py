@@ -72,10 +72,19 @@ def test_a_panel_for_each_query_that_detects() -> None:
     assert best is not None
     made = query_figure(best)
     assert made is not None
-    shown = [panel.get_title() for panel in made[1].axes if panel.get_visible()]
-    assert shown == ["query 3", "query 5"]
-    dots = sum(len(line.get_xdata()) for panel in made[1].axes for line in panel.lines)
-    assert dots == 3
+    (panel,) = made[1].axes
+    left, right = panel.texts
+    assert [left.get_text(), right.get_text()] == ["query 3", "query 5"]
+    dots = np.concatenate([line.get_xydata() for line in panel.lines if line.get_marker() == "o"])
+    # Below its name, by as much as its box is right of the middle of its image, and down.
+    own = {
+        (round(x - name.get_position()[0] + 0.5, 4), round(float(y), 4))
+        for x, y in dots
+        for name in (left, right)
+        if abs(x - name.get_position()[0]) <= 0.5
+    }
+    assert len(dots) == 3
+    assert own == {tuple(one) for one in np.round(best.center, 4).tolist()}
 
 
 def test_every_kind_has_its_turn() -> None:
