@@ -70,11 +70,12 @@ def deformable(source: str, target: str) -> tuple[NameRule, ...]:
 
 
 def origins(
-    names: Iterable[str], rules: Iterable[NameRule], dropped: Iterable[str]
+    names: Iterable[str], rules: Iterable[NameRule], dropped: Iterable[str], if_foreign: str = ""
 ) -> dict[str, TensorOrigin]:
     """For each tensor of the Hugging Face model, where it comes from.
 
-    ``dropped`` are patterns of tensors that go nowhere. Raises ``UserError`` for any other name
+    ``dropped`` are patterns of tensors that go nowhere; ``if_foreign`` ends the line where a name
+    has no place. Raises ``UserError`` for any other name
     that no rule places, where two would go to one place, and where of a layer's tensors (such as
     weight and bias) one is missing.
     """
@@ -88,7 +89,7 @@ def origins(
             continue
         placed = [(match, rule) for pattern, rule in compiled if (match := pattern.fullmatch(name))]
         if len(placed) != 1:
-            raise UserError(f'"{name}" has no place in the Hugging Face model')
+            raise UserError(f'"{name}" has no place in the Hugging Face model{if_foreign}')
         ((match, rule),) = placed
         values = _values(rule.source, match)
         for sibling in _siblings(rule.source, values):

@@ -1,7 +1,7 @@
 """A checkpoint of another framework as a Hugging Face folder that computes the same."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from ablate_kit.models.bridge.name_rules import TensorOrigin, matches, origins
 from ablate_kit.models.bridge.official.families import FAMILIES, family_of
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.labels.classes import ClassNames
-from ablate_kit.models.unsupported.known_elsewhere import refuse_known_elsewhere
+from ablate_kit.models.unsupported.known_elsewhere import GUIDE, OWN, refuse_known_elsewhere
 from ablate_kit.models.unsupported.number_types import check_number_types
 from ablate_kit.models.unsupported.recognized_inside import refuse_if_inside
 from detector.disk.atomic import new_folder
 
 NAMES = "original_names.json"
+# What counting FLOPs (thop) leaves in modules.
+_COUNTED = tuple(f"{place}total_{what}" for place in ("", "{any}.") for what in ("ops", "params"))
 
 
 @dataclass(frozen=True)
@@ -123,17 +125,26 @@ def to_transformers(
             "file of an official repository that is converted (docs/official.md), so nothing tells "
             "what its tensors compute"
         )
-    placed = origins(checkpoint.tensors, model.rules, model.dropped)
+    model = replace(model, dropped=(*model.dropped, *_COUNTED))
+    placed = origins(checkpoint.tensors, model.rules, model.dropped, _if_foreign(family))
     used = {one.source for one in placed.values()}
     unused = [name for name in checkpoint.tensors if name not in used]
     dropped = tuple(name for name in unused if matches(name, model.dropped))
     tied = tuple(name for name in unused if name not in dropped)
     conversion = Bridge(checkpoint, model, placed, dropped, tied, heads, classes, arguments or {})
-    _refuse_misfit(conversion)
+    _refuse_misfit(conversion, _if_foreign(family))
     return conversion
 
 
-def _refuse_misfit(conversion: Bridge) -> None:
+def _if_foreign(family: str) -> str:
+    """What can be done with a file that has more tensors than those of its repository."""
+    if not family:
+        return ""
+    made = f"if the file is of code that was made of {family}"
+    return f"; {made}, that runs with --model {OWN} ({GUIDE})"
+
+
+def _refuse_misfit(conversion: Bridge, if_foreign: str) -> None:
     """By what transformers says, where it is installed: names alone do not tell of a layer that is
     missing at the end of a stack, or of a tensor of another shape."""
     # By which no command that needs none waits.
@@ -149,7 +160,9 @@ def _refuse_misfit(conversion: Bridge) -> None:
     if report := report_of(conversion.model.config, shapes, path):
         newer = f"a newer transformers than {version('transformers')}, which has other names"
         if_renamed = f"; if the file is whole, take {newer}"
-        refuse_misfit(report, path, lambda name: str(placed.get(name, name)), if_renamed)
+        refuse_misfit(
+            report, path, lambda name: str(placed.get(name, name)), if_renamed, if_foreign
+        )
 
 
 def _tensors(checkpoint: Checkpoint, placed: Mapping[str, TensorOrigin]) -> dict[str, torch.Tensor]:

@@ -20,12 +20,14 @@ def refuse_misfit(
     path: Path,
     name_of: Callable[[str], str] = lambda name: name,
     if_renamed: str = "",
+    if_foreign: str = "",
 ) -> None:
     """Raises ``UserError`` where the library's ``report`` tells of tensors that do not fit.
 
     Args:
         name_of: gives the name in the file at ``path`` of one that has another there.
         if_renamed: ends the line where the model may have tensors of the file under other names.
+        if_foreign: ends the line where the model has all its tensors, and the file has more.
     """
     for name, there, here in sorted(report["mismatched_keys"]):
         raise UserError(f"{path}: {misfit.of_shape(name_of(name), there, here)}")
@@ -34,7 +36,8 @@ def refuse_misfit(
         for key in ("missing_keys", "unexpected_keys")
     )
     if said := misfit.of_names(missing, unexpected):
-        raise UserError(f"{path}: {said}{if_renamed if missing and unexpected else ''}")
+        end = (if_renamed if unexpected else "") if missing else if_foreign
+        raise UserError(f"{path}: {said}{end}")
 
 
 def report_of(

@@ -24,6 +24,7 @@ from .official_files import (
     in_file,
     no_arguments,
     official,
+    put,
     random_model,
     refused,
     renamed,
@@ -179,6 +180,8 @@ def test_the_folder_computes_the_same(tmp_path: Path, variant: str) -> None:
         ("detr", arguments(nheads=5), "5 heads do not divide 32 channels"),
         ("deformable", arguments(position_embedding_scale=1.0), "position_embedding_scale is 1.0"),
         ("detr", renamed("decoder.norm.", "mask_head."), "mask_head.bias\" has no place"),
+        ("dab", put("label_enc.weight", torch.zeros(6, 31)), "made of IDEA-Research/DAB-DETR"),
+        ("two stages", put("query_embed.weight", torch.zeros(7, 32)), "code that was made of"),
         ("detr", renamed("layer2.1", "layer2.3"), r"backbone.0.body.layer2 \[0, 3\]"),
         ("two stages", renamed("decoder.bbox_embed", "bbox"), "two stages without box refinement"),
         # The same tensors as in the official repository, of code that computes something else.
@@ -201,6 +204,16 @@ def test_arguments_that_the_official_script_lacks_are_said(tmp_path: Path) -> No
     write(path, "dab", arguments(**official_ones, unused=None, q_teams=[1, 2], q_split="x"))
     said = "that q_split, q_teams change nothing, which are no arguments of the official script"
     assert said in bridged(path, tmp_path / "hf")
+
+
+def test_what_counting_flops_leaves_is_dropped(tmp_path: Path) -> None:
+    def counted(content: dict[str, Any]) -> None:
+        counts = ("total_ops", "transformer.decoder.total_params")
+        content["model"] |= dict.fromkeys(counts, torch.zeros(1, dtype=torch.float64))
+
+    model = write(tmp_path / "official.pth", "detr", counted)
+    bridged(tmp_path / "official.pth", tmp_path / "hf")
+    computes_the_same(tmp_path / "hf", model, 1, 3, 64, 96)
 
 
 def names(*given: str) -> ClassNames:
