@@ -31,7 +31,7 @@ from ablate_kit.ablations.kinds.heads import heads_chosen, heads_each
 from ablate_kit.anatomy import head_counts
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
 from ablate_kit.models.inference.detect import detect, inference
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor

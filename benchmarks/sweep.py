@@ -39,7 +39,7 @@ from ablate_kit.ablations.kinds.layers import Layers
 from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.inference.batches import Group, groups, prepared_batches
 from ablate_kit.models.inference.detect import device_of, inference
@@ -296,7 +296,7 @@ def detr(part: str, options: Options, name: str = "") -> Case:
     """DETR-R50 as published, with random weights."""
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessorPil, ResNetConfig
 
-    from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
+    from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
 
     backbone = ResNetConfig(out_features=["stage4"])
     config = DetrConfig(

@@ -25,7 +25,7 @@ from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.evaluate import Evaluation, evaluate
 from ablate_kit.metrics.stored import save_npz
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.inference.detect import detect_all
 from ablate_kit.models.inference.training_evaluator import evaluator
 from ablate_kit.models.labels.classes import unlearned_classes

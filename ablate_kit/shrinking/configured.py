@@ -16,8 +16,8 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.model_knobs import Knob
 from ablate_kit.models.opening.framework_registry import choose
 from ablate_kit.models.rewriting.new_file_content import Content, write_noted

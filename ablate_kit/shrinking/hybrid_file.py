@@ -6,7 +6,10 @@ import torch
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid_adapter import class_names, config_and_names
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import (
+    class_names,
+    config_and_names,
+)
 from ablate_kit.models.frameworks.misfit import shapes_of
 from ablate_kit.models.rewriting.new_file_content import Content
 from ablate_kit.shrinking.reduction import Reduction, Shape

@@ -15,8 +15,11 @@ from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter, config_and_names
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import (
+    HybridAdapter,
+    config_and_names,
+)
 from ablate_kit.models.opening.framework_registry import anatomy_of
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.models.rewriting.new_file_content import note_for, write_noted

@@ -16,9 +16,12 @@ from ablate_kit.checkpoints.digest import sha256
 from ablate_kit.checkpoints.edit.folder_copies import copy_others
 from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hf_folder import without_hub
+from ablate_kit.models.frameworks.hugging_face.hf_folder import without_hub
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import (
+    TransformersAdapter,
+    check_classes,
+)
 from ablate_kit.models.frameworks.misfit import shapes_of
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter, check_classes
 from ablate_kit.plural import counted
 from ablate_kit.shrinking.code_folder import MODULE, code_for
 from ablate_kit.shrinking.config_search import Found, Shape, settings_for, with_settings

@@ -196,7 +196,7 @@ def _recipe(path: Path, settings: list[str], given: dict[str, Any]) -> "TrainRec
 def _by_recipe(
     recipe: "TrainRecipe", path: Path, dataset: "Dataset | None", device: str
 ) -> "tuple[Training, dict[str, Any]]":
-    from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+    from ablate_kit.models.frameworks.hybrid_detector.hybrid_training import HybridTraining
 
     if dataset is None:
         dataset, _ = recipe.data.datasets()

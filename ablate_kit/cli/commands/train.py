@@ -49,7 +49,7 @@ def train(
     loaded = load_recipe(recipe, settings)
     if loaded.model.get("preset") != INIT:  # which a checkpoint fills in
         loaded.check_model()
-    from ablate_kit.models.frameworks.hybrid_init import fill, with_network
+    from ablate_kit.models.frameworks.hybrid_detector.hybrid_init import fill, with_network
     from ablate_kit.models.inference.device import check_device
     from ablate_kit.models.inference.training_evaluator import evaluator
     from ablate_kit.models.labels.classes import unlearned_classes

@@ -148,7 +148,7 @@ def _refuse_misfit(conversion: Bridge, if_foreign: str) -> None:
     """By what transformers says, where it is installed: names alone do not tell of a layer that is
     missing at the end of a stack, or of a tensor of another shape."""
     # By which no command that needs none waits.
-    from ablate_kit.models.frameworks.loading_report import refuse_misfit, report_of
+    from ablate_kit.models.frameworks.hugging_face.loading_report import refuse_misfit, report_of
 
     path, placed = conversion.checkpoint.path, conversion.placed
     shapes: dict[str, tuple[int, ...]] = {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.inference.detect import detect_all
 from ablate_kit.models.labels.truth import ground_truth
 from detector.data.dataset import Dataset

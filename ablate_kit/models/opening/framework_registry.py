@@ -22,8 +22,8 @@ from ablate_kit.models.unsupported.recognized_inside import refuse_if_inside
 from ablate_kit.registry import Registry
 
 BUILT_IN = {
-    "hybrid": "ablate_kit.models.frameworks.hybrid:FRAMEWORK",
-    "transformers": "ablate_kit.models.frameworks.transformers:FRAMEWORK",
+    "hybrid": "ablate_kit.models.frameworks.hybrid_detector.hybrid:FRAMEWORK",
+    "transformers": "ablate_kit.models.frameworks.hugging_face.transformers:FRAMEWORK",
     "mmdet": "ablate_kit.models.frameworks.mmdet:FRAMEWORK",
     "libreyolo": "ablate_kit.models.frameworks.libreyolo:FRAMEWORK",
     "torchvision": "ablate_kit.models.frameworks.torchvision:FRAMEWORK",

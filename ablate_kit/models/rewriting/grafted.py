@@ -9,7 +9,11 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive
 from ablate_kit.checkpoints.hub import named_by_commit
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid_adapter import class_names, config_and_names, is_hybrid
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import (
+    class_names,
+    config_and_names,
+    is_hybrid,
+)
 from ablate_kit.models.rewriting.new_file_content import Content
 from ablate_kit.models.unsupported.number_types import check_number_types
 from ablate_kit.plural import counted

@@ -9,7 +9,7 @@ import torch
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from detector.config import HybridConfig, preset
 from detector.network import legacy
 

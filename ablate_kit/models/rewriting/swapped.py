@@ -6,7 +6,7 @@ from typing import cast, get_args
 from ablate_kit.ablations.module_switches import Init, Swap, parse_switches, swap
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.rewriting.new_file_content import Content
 from detector.checkpoint import layout_of, weights_metadata
 

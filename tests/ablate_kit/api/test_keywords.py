@@ -13,7 +13,7 @@ ROOMS_OF_COMMANDS = (
     "ablate_kit/cli/", "ablate_kit/compat/", "ablate_kit/reports/", "ablate_kit/retraining/",
     "ablate_kit/shrinking/", "ablate_kit/models/bridge/", "ablate_kit/models/rewriting/",
     "ablate_kit/ablations/pretrained_parts.py", "ablate_kit/ablations/verify_receipt.py",
-    "ablate_kit/models/frameworks/hybrid_init.py", "ablate_kit/sweeps/backends/",
+    "ablate_kit/models/frameworks/hybrid_detector/hybrid_init.py", "ablate_kit/sweeps/backends/",
     "detector/training/", "detector/data/conversion/", "detector/data/formats/voc_archives.py",
 )  # fmt: skip
 """Whose messages nobody gets in Python."""

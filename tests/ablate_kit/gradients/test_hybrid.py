@@ -14,7 +14,7 @@ from ablate_kit.gradients.attribution import Attribution
 from ablate_kit.gradients.diagnose import Diagnosis, TensorReport, diagnose
 from ablate_kit.gradients.monitor import GradientMonitor
 from ablate_kit.gradients.short_run import train_briefly
-from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_training import HybridTraining
 from detector.training.recipes.train_recipe import TrainRecipe, parse_recipe
 
 STEPS = 8

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
-from ablate_kit.models.frameworks.hybrid_knobs import HybridKnobs
-from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
+from ablate_kit.models.frameworks.hugging_face.transformers_knobs import TransformersKnobs
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_knobs import HybridKnobs
 from ablate_kit.models.inference.detect import inference
 from detector.config import preset
 from detector.network.model import HybridDetector

@@ -12,7 +12,7 @@ from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed
 from ablate_kit.ablations.kinds.means import with_parts
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid_adapter import config_and_names
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import config_and_names
 from ablate_kit.shrinking.smaller_checkpoint import Shrunk, shrink
 
 from .conftest import at_means, cut, heads, hidden, whole

@@ -12,7 +12,7 @@ from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import Detections
-from ablate_kit.models.frameworks.hybrid import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid import HybridAdapter
 from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions

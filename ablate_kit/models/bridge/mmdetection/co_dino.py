@@ -24,7 +24,7 @@ from ablate_kit.models.bridge.mmdetection.mmdet_parts import (
     stack_of,
 )
 from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
-from ablate_kit.models.frameworks.soft_nms import MOST
+from ablate_kit.models.frameworks.hugging_face.soft_nms import MOST
 
 GROUPS = {"type": "GN", "num_groups": 32}
 LAYER_NORM = {"type": "LN"}

@@ -120,7 +120,7 @@ def test_a_hugging_face_detector_by_its_own_loss(
 def test_an_interrupted_run_leaves_its_report_and_says_so(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ablate: Ablate
 ) -> None:
-    from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+    from ablate_kit.models.frameworks.hybrid_detector.hybrid_training import HybridTraining
 
     losses, out = HybridTraining.losses, tmp_path / "o"
 
@@ -141,7 +141,7 @@ def test_an_interrupted_run_leaves_its_report_and_says_so(
 def test_a_report_that_another_run_wrote_meanwhile_stays(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ablate: Ablate
 ) -> None:
-    from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+    from ablate_kit.models.frameworks.hybrid_detector.hybrid_training import HybridTraining
 
     losses, out = HybridTraining.losses, tmp_path / "o"
 

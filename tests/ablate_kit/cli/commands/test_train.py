@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.models.frameworks.hybrid_adapter import config_and_names
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import config_and_names
 from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.retraining.test_retraining import BASE
 from tests.small_runs import coco_files

@@ -5,7 +5,7 @@ import pytest
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.inference.training_evaluator import evaluator
 from ablate_kit.models.labels.classes import other_classes, unlearned_classes
 from detector.data.dataset import Annotations

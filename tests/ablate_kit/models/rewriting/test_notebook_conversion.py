@@ -7,7 +7,7 @@ import torch
 
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.rewriting.conversions import convert
 from ablate_kit.models.rewriting.notebook_conversion import Conversion
 from detector.config import HybridConfig, preset

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ablate_kit.models.adapter import Prepared
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
 from ablate_kit.models.inference.batches import prepared_batches
 from ablate_kit.sweeps.execution import prepared_images
 from ablate_kit.sweeps.execution.prepared_images import PreparedImages

@@ -16,7 +16,7 @@ from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.edits import Blocks, Edit
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.frameworks.wrap import wrap
 from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.inference.batches import groups

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.models.framework import Framework, Request
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter, is_hybrid
-from ablate_kit.models.frameworks.hybrid_knobs import HybridKnobs
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter, is_hybrid
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_knobs import HybridKnobs
 from detector.data.dataset import Dataset
 
 if TYPE_CHECKING:
-    from ablate_kit.models.frameworks.hybrid_training import HybridTraining
+    from ablate_kit.models.frameworks.hybrid_detector.hybrid_training import HybridTraining
 
 
 def _opened(checkpoint: Checkpoint, request: Request) -> HybridAdapter:
@@ -20,7 +20,9 @@ def _opened(checkpoint: Checkpoint, request: Request) -> HybridAdapter:
 def _training(
     adapter: HybridAdapter, dataset: Dataset, options: Mapping[str, Any], device: str
 ) -> "HybridTraining":
-    from ablate_kit.models.frameworks.hybrid_training import from_checkpoint  # imports the trainer
+    from ablate_kit.models.frameworks.hybrid_detector.hybrid_training import (
+        from_checkpoint,  # imports the trainer
+    )
 
     return from_checkpoint(adapter, dataset, options, device)
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.frameworks.forward import describe_error
-from ablate_kit.models.frameworks.hf_folder import without_hub
-from ablate_kit.models.frameworks.loading_report import quiet
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.hf_folder import without_hub
+from ablate_kit.models.frameworks.hugging_face.loading_report import quiet
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
 from ablate_kit.models.model_knobs import Knob, untrained, untrained_boxes
 
 # Of a model that is built for one size: what it computes ahead.

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
 from ablate_kit.models.training import ImagesByNumber
 from detector.data.dataset import Dataset
 

@@ -19,8 +19,8 @@ from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter
-from ablate_kit.models.frameworks.transformers import FRAMEWORK
+from ablate_kit.models.frameworks.hugging_face.open_vocabulary import OpenVocabularyAdapter
+from ablate_kit.models.frameworks.hugging_face.transformers import FRAMEWORK
 from ablate_kit.models.inference.detect import detect
 from ablate_kit.models.labels.classes import NO_CLASS
 from ablate_kit.models.opening.open import open_adapter

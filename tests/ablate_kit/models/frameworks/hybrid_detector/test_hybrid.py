@@ -16,7 +16,7 @@ from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.average_precision import average_precision
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.inference.detect import detect, detect_all
 from ablate_kit.models.labels.classes import match_classes
 from ablate_kit.models.labels.truth import ground_truth

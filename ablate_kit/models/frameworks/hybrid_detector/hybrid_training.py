@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from detector.data.dataset import Dataset
 from detector.data.training_set import Batch
 from detector.training.detection_task import detection_trainer

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter
 from ablate_kit.models.model_knobs import Knob, untrained
 from detector.config import HybridConfig
 from detector.network.decoder import refine_scales

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.soft_nms import SoftNMS, soft_nms_of
+from ablate_kit.models.frameworks.hugging_face.soft_nms import SoftNMS, soft_nms_of
 
 
 def naive(

@@ -6,7 +6,11 @@ from pathlib import Path
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hybrid_adapter import HybridAdapter, config_and_names, is_hybrid
+from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import (
+    HybridAdapter,
+    config_and_names,
+    is_hybrid,
+)
 from ablate_kit.models.labels.classes import other_classes
 from detector.network.model import HybridDetector
 from detector.training.recipes.train_recipe import TrainRecipe, load_recipe

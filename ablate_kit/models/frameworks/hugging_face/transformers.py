@@ -14,7 +14,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.located import located
 from ablate_kit.errors import UserError
 from ablate_kit.models.framework import Framework, Request
-from ablate_kit.models.frameworks.hf_folder import (
+from ablate_kit.models.frameworks.hugging_face.hf_folder import (
     as_user_error,
     bundled_with,
     check_folder,
@@ -22,13 +22,16 @@ from ablate_kit.models.frameworks.hf_folder import (
     refuse_adapter,
     without_hub,
 )
-from ablate_kit.models.frameworks.loading_report import quiet, refuse_misfit
-from ablate_kit.models.frameworks.open_vocabulary import OpenVocabularyAdapter, prompt
-from ablate_kit.models.frameworks.soft_nms import soft_nms_of
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter, check_classes
-from ablate_kit.models.frameworks.transformers_knobs import TransformersKnobs
-from ablate_kit.models.frameworks.transformers_training import TransformersTraining
-from ablate_kit.models.frameworks.unsaved_buffers import fill_unsaved_buffers
+from ablate_kit.models.frameworks.hugging_face.loading_report import quiet, refuse_misfit
+from ablate_kit.models.frameworks.hugging_face.open_vocabulary import OpenVocabularyAdapter, prompt
+from ablate_kit.models.frameworks.hugging_face.soft_nms import soft_nms_of
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import (
+    TransformersAdapter,
+    check_classes,
+)
+from ablate_kit.models.frameworks.hugging_face.transformers_knobs import TransformersKnobs
+from ablate_kit.models.frameworks.hugging_face.transformers_training import TransformersTraining
+from ablate_kit.models.frameworks.hugging_face.unsaved_buffers import fill_unsaved_buffers
 from ablate_kit.plural import first_few
 from detector.data.dataset import Dataset
 from detector.disk.visible import is_of_macos

@@ -23,7 +23,7 @@ from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
 from ablate_kit.models.inference.detect import detect, detect_all
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.execution.executor import VariantExecutor

@@ -26,8 +26,8 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.boxes import iou
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Prepared
-from ablate_kit.models.frameworks.hf_folder import as_user_error
-from ablate_kit.models.frameworks.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.hf_folder import as_user_error
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
 from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.labels.classes import NO_CLASS
 from detector.data.dataset import Pixels

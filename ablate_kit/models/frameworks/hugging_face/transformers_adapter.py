@@ -13,7 +13,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Prepared
 from ablate_kit.models.frameworks.forward import ForwardPasses
-from ablate_kit.models.frameworks.soft_nms import soft_nms_of
+from ablate_kit.models.frameworks.hugging_face.soft_nms import soft_nms_of
 from ablate_kit.models.image_detections import ImageDetections
 from detector.data.dataset import Pixels
 from detector.fetch import fetched

@@ -12,7 +12,11 @@ import torch
 from ablate_kit.errors import UserError
 from ablate_kit.models.architectures.bundled import bundled
 from ablate_kit.models.frameworks import misfit
-from ablate_kit.models.frameworks.hf_folder import as_user_error, model_types, without_hub
+from ablate_kit.models.frameworks.hugging_face.hf_folder import (
+    as_user_error,
+    model_types,
+    without_hub,
+)
 
 
 def refuse_misfit(

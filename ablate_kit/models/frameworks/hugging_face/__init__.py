@@ -1,0 +1,1 @@
+"""Detectors of transformers, and of folders in its form."""
