@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate_kit.errors import UserError
+from ablate_kit.import_errors import broken_package
 
 _AUTO = "AutoModelForObjectDetection"
 
@@ -49,9 +50,9 @@ class Architecture:
         try:
             module = importlib.import_module(f"{__package__}.{self.name}")
         except ImportError as error:
+            lacks = f"{self.model} needs a newer transformers than {transformers.__version__}"
             raise UserError(
-                f"{self.model} needs a newer transformers than {transformers.__version__}: "
-                f"{str(error).partition(' (')[0]}"
+                broken_package(error, self.model) or f"{lacks}: {str(error).partition(' (')[0]}"
             ) from error
         config, model = getattr(module, self.config), getattr(module, self.model)
         config.register_for_auto_class()

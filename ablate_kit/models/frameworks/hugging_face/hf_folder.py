@@ -17,6 +17,7 @@ from ablate_kit.checkpoints.formats.folder_contents import MERGE, holds_state
 from ablate_kit.checkpoints.hub import download_code
 from ablate_kit.device_errors import is_of_memory
 from ablate_kit.errors import UserError
+from ablate_kit.import_errors import broken_package
 from ablate_kit.models.architectures.bundled import Architecture, bundled
 from ablate_kit.models.frameworks.forward import LONGEST
 from ablate_kit.plural import first_few
@@ -178,11 +179,8 @@ def _reason(error: Exception, what: str, folder: Path) -> str:
             f"{what} wants {wanted} from the hub, and nothing is downloaded; put what that is "
             'into the folder (the config.json of a backbone as "backbone_config")'
         )
-    if isinstance(error, ImportError) and (cause := error.__cause__ or error.__context__):
-        # A package that transformers finds and cannot import, such as a torchvision that was made
-        # for another torch.
-        why = f"{type(cause).__name__}: {_cut(' '.join(str(cause).split()))}"
-        return f"transformers cannot import what {what} needs ({why}); mend or remove that package"
+    if broken := broken_package(error, what):
+        return broken
     if isinstance(error, KeyError) and error.args and folder.is_dir():
         entries = _entries(_read(folder / "config.json"))
         if key := next((key for key, value in entries if value == error.args[0]), None):

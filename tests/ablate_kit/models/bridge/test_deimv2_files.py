@@ -1,6 +1,7 @@
 """Files of DEIMv2's repository become folders that compute what its code computes, which here is
 transformers' model with the parts put in that differ."""
 
+import importlib
 import itertools
 import json
 import sys
@@ -370,6 +371,22 @@ def test_an_older_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, f"{bundled.__package__}.{one.name}", raising=False)
     monkeypatch.setitem(sys.modules, "transformers.models.deimv2.modeling_deimv2", None)
     with pytest.raises(UserError, match=r"Deimv2ForObjectDetection needs a newer transformers"):
+        one.classes()
+
+
+def test_a_package_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers tells of a torchvision that was made for another torch."""
+    one = BUNDLED["original_deimv2"]
+
+    def load(_: str) -> None:
+        cause = RuntimeError("operator torchvision::nms does not exist")
+        raise ModuleNotFoundError("Could not import module 'Deimv2ForObjectDetection'") from cause
+
+    monkeypatch.setattr(importlib, "import_module", load)
+    told = (
+        r"what Original\w+ needs \(RuntimeError: operator torchvision::nms does not exist\); mend"
+    )
+    with pytest.raises(UserError, match=told):
         one.classes()
 
 
