@@ -50,6 +50,10 @@ def _losses(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return np.where(lost, -1.0, 0.05 / 0.95) * rng.exponential(1, size)
 
 
+def _half(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return 0.5 - rng.exponential(1, size) * (rng.random(size) < 0.5)
+
+
 IMAGES_SAY = {
     "normal": _normal,
     "normal, half of it shared by all variants": _together,
@@ -57,6 +61,7 @@ IMAGES_SAY = {
     "five images change, the others do not": _few,
     "some lose much (exponential)": _exponential,
     "one image in twenty loses much, the others gain little": _losses,
+    "half of the images lose (exponential), the others do not change": _half,
 }
 
 

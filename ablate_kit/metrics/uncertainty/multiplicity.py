@@ -15,9 +15,9 @@ from scipy.special import ndtr, ndtri  # quicker by far than scipy.stats
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest
 
-# Degrees of freedom of a change below which its resamples do not bound the largest of several:
-# those of two images, which take three values, left 67 % of studies of 24 variants with a false
-# star (three: 32 %, five: 16 %, ten: 7 %, twenty: 5.6 %; ``benchmarks/simulated_stars.py``).
+# Degrees of freedom of a change below which its resamples tell too little of how far the largest of
+# several goes: those of two images, which take three values, left 67 % of studies of 24 variants
+# with a false star (three: 32 %, five: 16 %, ten: 7 %; ``benchmarks/simulated_stars.py``).
 LEAST_FREEDOM = 19
 
 Adjust = Literal["family", "fdr"]

@@ -240,5 +240,5 @@ def most_of(baseline: Samples, before: Sampled) -> float:
 def _detectable(test: PairedTest, needed: float) -> float | None:
     if test.error == 0:
         return None
-    factor = stdtrit(test.freedom, 1 - needed / 2) + stdtrit(test.freedom, POWER)
+    factor = max(test.reach(needed)) + stdtrit(test.freedom, POWER)
     return float(factor) * test.error

@@ -25,15 +25,10 @@ from typing import Literal, get_args
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtri, stdtrit  # quicker by far than scipy.stats
+from scipy.special import ndtri  # quicker by far than scipy.stats
 
 from ablate_kit.metrics.uncertainty.chance import LEVEL, PairedTest
-from ablate_kit.metrics.uncertainty.multiplicity import (
-    Adjust,
-    adjusted_p,
-    first_needs,
-    tells_little,
-)
+from ablate_kit.metrics.uncertainty.multiplicity import Adjust, adjusted_p, first_needs
 from ablate_kit.plural import roughly
 
 MARGIN = 0.01  # of AP
@@ -209,23 +204,21 @@ def more_images(side: Side | None, needed: float, images: int) -> int | None:
         least = max(1, int(np.ceil(more * images)))
     if not test.error:  # all images alike, of which a sign test asks for some
         return max(least, int(-np.log2(needed)) + 1 - int(test.freedom))
-    wanted = float(ndtri(1 - needed / 2) + ndtri(POWER))
-    if tells_little(test):
-        wanted = _of_few(test, needed, wanted)
-    if wanted > test.away * _MOST**0.5:
-        return None
-    factor = (wanted / test.away) ** 2
-    return max(least, int(np.ceil((factor - 1) * images)))
 
-
-def _of_few(test: PairedTest, needed: float, wanted: float) -> float:
-    """How many standard errors are wanted where Student's t asks for more than a normal
-    distribution, on so many more images; of clusters, these may tell as much as very few."""
+    ends = [test.change]
+    if side.within is not None:  # and from the other end, which less skewness may leave the nearer
+        ends.append(test.change - np.copysign(2 * side.within, test.change))
 
     def lacks(times: float) -> float:
-        far = stdtrit(test.freedom * times, 1 - needed / 2) + ndtri(POWER)
-        return float(far - test.away * times**0.5)
+        """How many standard errors on so many times the images."""
+        then = test.on_more(times)
+        below, above = then.reach(needed)
+        return max(
+            (below if change > 0 else above) + float(ndtri(POWER)) - abs(change) / then.error
+            for change in ends
+        )
 
-    if lacks(1) <= 0 or lacks(_MOST) > 0:
-        return wanted
-    return test.away * float(brentq(lacks, 1, _MOST)) ** 0.5
+    if lacks(_MOST) > 0:
+        return None
+    times = float(brentq(lacks, 1, _MOST)) if lacks(1) > 0 else 1.0
+    return max(least, int(np.ceil((times - 1) * images)))

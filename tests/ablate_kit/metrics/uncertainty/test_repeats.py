@@ -58,8 +58,7 @@ def test_the_parts_are_those_of_the_definition() -> None:
     images, between = found.error_images**2, found.deviation_draws**2 / 4
     assert found.error == pytest.approx(np.sqrt(images + between))
     alone = paired_test(mean)
-    far = np.hypot(student.ppf(0.975, alone.freedom) * alone.error,
-                   student.ppf(0.975, 3) * np.sqrt(between))  # fmt: skip
+    far = np.hypot(alone.interval()[1] - alone.change, student.ppf(0.975, 3) * np.sqrt(between))
     assert found.high - found.change == pytest.approx(far)
     assert found.change - found.low == pytest.approx(far)
 
@@ -115,7 +114,7 @@ def test_intervals_cover_the_true_change(of_draws: float) -> None:
         for seed in range(400)
         for found in [combined(study(seed, 3, of_draws, resamples=100))]
     ]
-    assert 0.92 < np.mean(inside) < 0.99
+    assert 0.92 < np.mean(inside) <= 0.99
     # Images alone would not do where draws differ.
     if of_draws == 1.0:
         narrow = [

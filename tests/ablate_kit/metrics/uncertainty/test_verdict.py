@@ -163,9 +163,9 @@ def test_of_what_few_images_carry_more_are_needed() -> None:
     drawn = np.random.default_rng(4).normal(0, 1, 500)
     asked = [PairedTest(0.001, 0.006, LEFT, drawn, skew) for skew in (0.0, -0.2, -0.5, -0.9)]
     more = [judged([one], 0.01)[0].more for one in asked]
-    assert None not in more[:3]
-    assert more[0] == more[1] < more[2]  # the nearer end, the farther one
-    assert more[3] is None or more[3] > more[2]
+    assert None not in more
+    # On so many more, slight skewness is gone: the nearer end counts. Else it is the farther one.
+    assert more[0] == more[1] == more[2] < more[3]
 
 
 def test_so_many_more_images_decide_four_times_out_of_five() -> None:
