@@ -81,7 +81,7 @@ def weight_sets(archive: Archive) -> list[WeightSet]:
         loose = []
     nested: dict[str, list[TensorInfo]] = {}
     for info in archive.tensors.values():
-        if len(info.path) > 1 and not _of_training(archive.metadata, info.path[0]):
+        if len(info.path) > 1 and not _of_training(archive.metadata, info.path):
             nested.setdefault(info.path[0], []).append(info)
 
     parts: dict[bool, dict[str, str]] = {False: {}, True: {}}
@@ -155,12 +155,16 @@ def named_set(sets: Iterable[WeightSet], place: str) -> WeightSet | None:
     return beneath[0] if len(beneath) == 1 else None
 
 
-def _of_training(metadata: Mapping[Any, Any], key: str) -> bool:
-    """Whether what lies under a key is the state of an optimizer and the like."""
-    value = metadata.get(key)
-    is_optimizer = isinstance(value, dict) and "param_groups" in value
-    is_its_state = key == "state" and "param_groups" in metadata
-    return is_optimizer or is_its_state or _TRAINING_STATE.search(key) is not None
+def _of_training(metadata: Mapping[Any, Any], path: tuple[str, ...]) -> bool:
+    """Whether what lies at a path is the state of an optimizer and the like."""
+    if _TRAINING_STATE.search(path[0]) or (path[0] == "state" and "param_groups" in metadata):
+        return True
+    here: Any = metadata
+    for key in path[:-1]:  # also of one that a trainer keeps
+        here = here.get(key) if isinstance(here, dict) else None
+        if isinstance(here, dict) and "param_groups" in here:
+            return True
+    return False
 
 
 def _rank(weights: WeightSet) -> tuple[bool, int]:

@@ -46,6 +46,8 @@ def save(tmp_path: Path) -> Any:
         ({"detector": W, "epoch": 3}, ["detector"]),
         ({"teacher": W, "student": W}, ["", "teacher", "student"]),
         ({"student": W, "model": W}, ["model", "student"]),
+        ({"model": W, "ema_state": E, "trainer": {"iteration": 3, "inner": {"optim": OPTIMIZER}}},
+         ["model", "ema_state"]),
         ({"backbone_state_dict": W, "neck_state_dict": W, "accuracy": 0.5},
          ["backbone_state_dict+neck_state_dict"]),
         (
