@@ -139,6 +139,26 @@ def named_by_commit(path: Path) -> str:
     return str(path)
 
 
+def data_set_folder(path: Path) -> Path:
+    """The folder in the cache of a repository of data that ``hf:OWNER/NAME`` names; any other path
+    itself. Nothing is downloaded."""
+    if not is_hub_id(path):
+        return path
+    asked = hub_id(path)
+    if asked.file:
+        raise UserError(f"{asked} is a file of weights; a data set is hf:OWNER/NAME[@REVISION]")
+    with _client(asked) as library:
+        place = _place(asked, library.constants.HF_HUB_CACHE, "datasets")
+    folder = _revision(place, asked.revision)
+    if folder is None or not folder.is_dir():
+        at = f" --revision {asked.revision}" if asked.revision else ""
+        raise UserError(
+            f"{asked} is no data set in {place.parent}; fetch it: hf download {asked.repository} "
+            f"--repo-type dataset{at}"
+        )
+    return folder
+
+
 def download_code(folder: Path, names: Sequence[str]) -> None:
     """All Python files of the repository that a folder of the cache is of, if ``names`` are not
     there; call it where running them is allowed. Any other folder stays as it is."""
@@ -184,20 +204,24 @@ def _folder(asked: HubId) -> Path:
 
 def _in_cache(asked: HubId, cache: str) -> Path | None:
     """The folder of a revision that was downloaded whole."""
-    place = _place(asked, cache)
-    commit = asked.revision or "main"
+    folder = _revision(_place(asked, cache), asked.revision)
+    return folder if folder and _has_weights(folder, asked.file) else None
+
+
+def _revision(place: Path, revision: str) -> Path | None:
+    """Where a branch, tag or commit of a repository would be, if it was ever looked up."""
+    commit = revision or "main"
     if not _COMMIT.fullmatch(commit):
         try:
             commit = (place / "refs" / commit).read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             return None
-    folder = place / "snapshots" / commit
-    return folder if _COMMIT.fullmatch(commit) and _has_weights(folder, asked.file) else None
+    return place / "snapshots" / commit if _COMMIT.fullmatch(commit) else None
 
 
-def _place(asked: HubId, cache: str) -> Path:
+def _place(asked: HubId, cache: str, kind: str = "models") -> Path:
     """As the hub's library keeps a repository."""
-    return Path(cache) / f"models--{asked.repository.replace('/', '--')}"
+    return Path(cache) / f"{kind}--{asked.repository.replace('/', '--')}"
 
 
 def _has_weights(folder: Path, file: str) -> bool:

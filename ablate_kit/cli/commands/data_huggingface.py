@@ -14,8 +14,8 @@ def huggingface(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Parquet files from the hub, what save_to_disk wrote, a folder of the cache, or "
-            "images with metadata.jsonl or .parquet."
+            help="Parquet files from the hub (in its cache: hf:OWNER/NAME), what save_to_disk "
+            "wrote, a folder of datasets' cache, or images with metadata.jsonl, .parquet or .csv."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
@@ -41,6 +41,7 @@ def huggingface(
     limit: Annotated[int | None, typer.Option(help="Take only the first N images.", min=1)] = None,
 ) -> None:
     """Write a split of a Hugging Face data set as COCO files, which all commands read."""
+    from ablate_kit.checkpoints.hub import data_set_folder
     from detector.data.conversion.hugging_face.split import find_split
     from detector.data.conversion.hugging_face.to_coco import write_coco
     from detector.data.formats.voc_classes import read_classes
@@ -48,6 +49,7 @@ def huggingface(
 
     check_can_write(output)
     classes = read_classes(class_names) if class_names else ()
+    folder = data_set_folder(folder)
     found = find_split(folder, split)
     with progress() as bars, new_folder(output) as place:
         bar = bars.add_task(folder.name, total=limit)

@@ -1,10 +1,11 @@
 """A split in a folder as Hugging Face's ``datasets`` makes and reads it, as data.
 
 Three forms: Parquet, as on the hub; Arrow, as of ``save_to_disk`` and of its cache; a folder of
-images with ``metadata.jsonl``, or the same as Parquet. The folder's own settings, which may name
-files anywhere and addresses, are not followed: files are found by their names.
+images with ``metadata.jsonl``, or the same as Parquet or CSV. The folder's own settings, which may
+name files anywhere and addresses, are not followed: files are found by their names.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from detector.data.conversion.hugging_face.image_lines import METADATA, describe
 from detector.data.conversion.hugging_face.row import Row
 from detector.data.conversion.hugging_face.tables import SUFFIXES, notes, table_rows, table_values
 from detector.data.image_files import stored_image
+from detector.disk.bounded import SETTINGS, text_of
 from detector.disk.visible import visible
 from detector.errors import UserError, did_you_mean, no_folder
 
@@ -25,6 +27,7 @@ _USUAL = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
+_METADATA = "metadata.jsonl, .parquet or .csv"
 _SHARD = re.compile(r"(.*)-([0-9]{5,})-of-([0-9]{5,})$")
 
 
@@ -83,7 +86,7 @@ def find_split(folder: Path, name: str | None) -> Split:
     """
     if not folder.is_dir():
         raise no_folder(folder, "expected a data set's folder, with Parquet or Arrow files or "
-                        f"{METADATA[0]}")  # fmt: skip
+                        f"{_METADATA}")  # fmt: skip
     found = [path for path in visible(folder, "**/*") if path.is_file() and _is_data(path)]
     kinds = [
         *([path for path in found if path.name == own] for own in METADATA),
@@ -91,7 +94,8 @@ def find_split(folder: Path, name: str | None) -> Split:
     ]
     files = next(filter(None, kinds), [])
     if not files:
-        raise UserError(f"{folder}: no Parquet or Arrow file in it, and no {METADATA[0]}")
+        _check_rows(folder)
+        raise UserError(f"{folder}: no Parquet or Arrow file in it, and no {_METADATA}")
     splits = {path: _split_of(path.relative_to(folder)) for path in files}
     if files[0].name in METADATA and not any(splits.values()) and len(files) == 1:
         return _in_one_file(folder, files[0], name)
@@ -106,6 +110,7 @@ def find_split(folder: Path, name: str | None) -> Split:
         ]
         _check_one(folder, sorted({one for path in chosen if (one := splits[path])}))
     if not chosen:
+        _check_rows(folder / (name or ""))
         raise _no_split(folder, name or "", known)
     places = sorted({str(path.parent) for path in chosen})
     if len(places) > 1:
@@ -113,6 +118,17 @@ def find_split(folder: Path, name: str | None) -> Split:
                         f"in its place: {places[0]}, {places[1]}")  # fmt: skip
     _check_whole(chosen)
     return Split(folder, chosen, files)
+
+
+def _check_rows(folder: Path) -> None:
+    """Refuses what ``save_to_disk`` leaves of a data set without rows: its notes alone."""
+    for path in visible(folder, "**/state.json"):
+        try:
+            state = json.loads(text_of(path, SETTINGS))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(state, dict) and state.get("_data_files") == []:
+            raise UserError(f"{path.parent}: was saved without rows, so there is no image in it")
 
 
 def _in_one_file(folder: Path, path: Path, name: str | None) -> Split:

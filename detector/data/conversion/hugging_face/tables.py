@@ -29,7 +29,7 @@ def table_rows(path: Path) -> Iterator[Row]:
                 if not isinstance(data, bytes):
                     raise UserError(
                         f"{where}: holds no image, at most where one lies; a folder of images with "
-                        "metadata.jsonl is read as it is"
+                        "metadata.jsonl, .parquet or .csv is read as it is"
                     )
                 if len(data) > allowed(DOCUMENT):
                     raise too_large(where, allowed(DOCUMENT))

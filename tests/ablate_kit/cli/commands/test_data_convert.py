@@ -1,6 +1,7 @@
 """``ablate data convert`` as a user runs it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,27 @@ def test_hugging_face_s_are_read_as_the_command_says(
     assert "exists" in refuse("data", "huggingface", folder, *names, "-o", to)
     out = run("data", "huggingface", folder, *names, "-o", tmp_path / "few", "--limit", 1)
     assert out.startswith("1 image and 1 object written")
+
+
+def test_a_data_set_in_the_hub_s_cache_has_its_name(
+    run: Run,
+    refuse: Run,
+    source: tuple[object, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    asked = ("data", "huggingface", "hf:someone/pets", "-o", tmp_path / "coco")
+    assert "fetch it: hf download someone/pets --repo-type dataset" in refuse(*asked)
+    place, commit = tmp_path / "cache/datasets--someone--pets", "a" * 40
+    (place / "snapshots").mkdir(parents=True)
+    shutil.copytree(tmp_path / "images", place / "snapshots" / commit)
+    (place / "refs").mkdir()
+    (place / "refs/main").write_text(commit)
+    row = {"file_name": "a.png", "objects": {"bbox": [[1, 2, 30, 20]], "categories": ["cat"]}}
+    (place / "snapshots" / commit / "metadata.jsonl").write_text(json.dumps(row))
+    assert run(*asked).startswith("1 image and 1 object written")
+    assert "is a file of weights" in refuse(
+        "data", "huggingface", "hf:a/b/c.pth", "-o", tmp_path / "x"
+    )

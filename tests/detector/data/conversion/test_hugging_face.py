@@ -1,5 +1,6 @@
 """Hugging Face data sets as COCO, against what ``datasets`` itself reads of the same folders."""
 
+import csv
 import io
 import json
 import subprocess
@@ -206,6 +207,33 @@ def test_metadata_as_parquet(tmp_path: Path) -> None:
         written(folder, tmp_path / "x")
 
 
+def test_metadata_as_csv(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "set", lines("dog", "cat"))
+    (folder / "metadata.jsonl").unlink()
+    path = folder / "metadata.csv"
+
+    def write(*objects: str) -> None:
+        with path.open("w", encoding="utf-8-sig", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["file_name", "image_id", "objects"])
+            table.writerows((f"{i}.jpg", 7 - i, one) for i, one in enumerate(objects))
+
+    write('{"bbox": [[1, 2, 10, 5]], "category": ["dog"]}', '{"bbox": [],\n"category": []}')
+    assert written(folder, tmp_path / "coco").objects == 1
+    found = Coco(tmp_path / "coco/instances.json", tmp_path / "coco/images")
+    assert found.classes == ("dog",)
+    assert [found.annotations(i).image_id for i in range(2)] == [7, 6]
+    write("{'bbox': [[1, 2, 10, 5]], 'category': [0]}")
+    with pytest.raises(UserError, match=r'metadata.csv:2: "objects" is .*; expected JSON, such as'):
+        written(folder, tmp_path / "x")
+    path.write_text("file_name,objects\n0.jpg,[],[]\n")
+    with pytest.raises(UserError, match=r"metadata.csv:2: more cells than the first line"):
+        written(folder, tmp_path / "y")
+    path.write_text("image,objects\n0.jpg,[]\n")
+    with pytest.raises(UserError, match=r'metadata.csv:2: expected an object with a "file_name"'):
+        written(folder, tmp_path / "z")
+
+
 def test_splits_have_the_same_classes(tmp_path: Path) -> None:
     """Also where categories are names, and one split lacks some of them."""
     image_folder(tmp_path / "set/train", lines("dog", "cat"))
@@ -348,7 +376,9 @@ def test_what_is_no_such_folder(tmp_path: Path) -> None:
     refused("no such folder", tmp_path / "none")
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused("no Parquet or Arrow file in it, and no metadata.jsonl", empty)
+    refused("no Parquet or Arrow file in it, and no metadata.jsonl, .parquet or .csv", empty)
+    (empty / "state.json").write_text('{"_data_files": []}')  # as save_to_disk of no rows
+    refused("empty: was saved without rows", empty)
     data = tmp_path / "data"
     for name in ("test-00001-of-00002", "train-00000-of-00001", "a/validation", "b/validation"):
         path = data / f"{name}.parquet"
