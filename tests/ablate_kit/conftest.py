@@ -19,18 +19,22 @@ from detector.zoo import SHAPES_TINY
 from tests.hybrid_file import reweighted
 
 SAVEFIG = Figure.savefig
-# What the tests of a folder need, in an environment of its own.
-APART = {"mmdet": ("mmdet",), "zoo": ("torchvision", "libreyolo")}
+# What the tests of a folder, or a file in it, need in an environment of its own.
+APART = {
+    "mmdet": ("mmdet",),
+    "zoo/test_torchvision.py": ("torchvision",),
+    "zoo/test_zoo.py": ("torchvision", "libreyolo"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks such tests; the warnings of those packages are none of ours."""
-    for folder, packages in APART.items():
-        place = Path(__file__).parent / folder
+    here = Path(__file__).parent
+    for place, packages in APART.items():
         absent = [one for one in packages if find_spec(one) is None]
         for item in items:
-            if item.path.is_relative_to(place):
-                item.add_marker(getattr(pytest.mark, folder))
+            if item.path.is_relative_to(here / place):
+                item.add_marker(getattr(pytest.mark, Path(place).parts[0]))
                 item.add_marker(pytest.mark.filterwarnings("ignore"))
                 if absent:
                     item.add_marker(pytest.mark.skip(reason=f"not installed: {absent}"))

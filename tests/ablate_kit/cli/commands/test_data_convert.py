@@ -90,7 +90,7 @@ def test_a_data_set_in_the_hub_s_cache_has_its_name(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     asked = ("data", "huggingface", "hf:someone/pets", "-o", tmp_path / "coco")
     assert "fetch it: hf download someone/pets --repo-type dataset" in refuse(*asked)
