@@ -19,7 +19,7 @@ from detector.errors import check_can_write
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter
     from ablate_kit.models.image_detections import ImageDetections
-    from detector.data.dataset import Pixels
+    from detector.data.dataset import Dataset, Pixels
 
 
 _TOLD = 20  # images of which a line is printed
@@ -27,9 +27,15 @@ _TOLD = 20  # images of which a line is printed
 
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Image files, or folders of them.")
+    ] = None,
     *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="Built-in data in place of images: generated shapes.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Take only the first N images.", min=1)] = None,
     compare: Annotated[
         Path | None, typer.Option(help="A variant, to be drawn beside the checkpoint.")
     ] = None,
@@ -42,7 +48,11 @@ def predict(
 ) -> None:
     """Detect objects on images: boxes drawn on them, and COCO JSON."""
     check_there(checkpoint, compare)
-    check_images(images)
+    if shapes == bool(images):
+        raise UserError("give images, or --shapes")
+    if shapes and exif:
+        raise UserError("--exif has no effect on --shapes")
+    check_images(images or [])
     from ablate_kit.file_names import files_in
     from ablate_kit.models.inference.device import check_device
     from ablate_kit.reports.box_drawings import side_by_side
@@ -50,7 +60,12 @@ def predict(
 
     check_can_write(output)
     check_device(device)
-    files, stems = _files(images)
+    files, stems = _files(images or [])
+    generated = _shapes(limit) if shapes else None
+    if generated:
+        files = [Path(generated.annotations(i).file_name) for i in range(len(generated))]
+        stems = [one.stem for one in files]
+    files, stems = files[:limit], stems[:limit]
     paths = [checkpoint, compare] if compare else [checkpoint]
     # As names of files, beside images.json.
     names = [name.replace("/", "_") for name in names_of(paths, "a checkpoint")]
@@ -72,7 +87,7 @@ def predict(
         bar = bars.add_task("", total=len(files))
         for image, (path, png) in enumerate(zip(files, pngs, strict=True), start=1):
             bars.update(bar, description=path.name)
-            pixels = _read(path, exif)
+            pixels = generated.image(image - 1) if generated else _read(path, exif)
             found = [_detect(one, pixels) for one in adapters]
             pictures = [
                 _picture(pixels, of, classes, score, name if compare else "")
@@ -113,6 +128,12 @@ def _files(given: list[Path]) -> tuple[list[Path], list[str]]:
     ]
     stems = [Path(name).with_suffix("").as_posix().replace("/", "_") for _, name in found]
     return [path for path, _ in found], stems
+
+
+def _shapes(limit: int | None) -> "Dataset":
+    from detector.training.recipes.data_sections import ShapesImages
+
+    return ShapesImages(limit=limit).dataset()
 
 
 def _read(path: Path, exif: str | None) -> "Pixels":

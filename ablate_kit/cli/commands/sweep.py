@@ -56,6 +56,15 @@ class Changes:
     score_threshold: Annotated[
         float | None, typer.Option(help=f"{OWN_SCORE}; 0.5 by default.", min=0, max=1)
     ] = None
+    batch_size: Annotated[int | None, typer.Option(help="8 by default.", min=1)] = None
+    max_detections: Annotated[
+        int | None,
+        typer.Option(
+            help="Detections of an image that are kept, and of a class in it that count; 100 by "
+            "default.",
+            min=11,
+        ),
+    ] = None
 
     def overrides(self, framework: str | None, *, fuse: bool) -> "list[str | Override]":
         """These, and those of other options that a recipe may set as well."""
@@ -67,6 +76,8 @@ class Changes:
             ("evaluation.adjust", self.adjust, "--adjust"),
             ("evaluation.cluster", self.cluster, "--cluster"),
             ("evaluation.score_threshold", self.score_threshold, "--score-threshold"),
+            ("evaluation.batch_size", self.batch_size, "--batch-size"),
+            ("evaluation.max_detections", self.max_detections, "--max-detections"),
             ("evaluation.fuse", fuse or None, "--fuse"),
         )
         chosen = [Override(key, value, name) for key, value, name in changed if value is not None]

@@ -55,6 +55,19 @@ def test_comparison_side_by_side(run, hybrid, pictures, tmp_path):
         )
 
 
+def test_the_first_images_and_the_built_in_ones(run, refuse, hybrid, pictures, tmp_path):
+    run("predict", hybrid, *pictures, "--limit", 1, "-o", tmp_path / "first")
+    assert (tmp_path / "first" / pictures[0].name).exists()
+    assert not (tmp_path / "first" / pictures[1].name).exists()
+    run("predict", hybrid, "--shapes", "--limit", 2, "-o", tmp_path / "shapes")
+    images = json.loads((tmp_path / "shapes/images.json").read_text())["images"]
+    assert [one["file_name"] for one in images] == [f"shapes-1-1-00000{i}.png" for i in (0, 1)]
+    for words in ((), (pictures[0], "--shapes")):
+        assert "give images, or --shapes" in refuse("predict", hybrid, *words, "-o", tmp_path / "x")
+    out = refuse("predict", hybrid, "--shapes", "--exif", "apply", "-o", tmp_path / "x")
+    assert "--exif has no effect on --shapes" in out
+
+
 def test_folders_stand_for_the_images_below_them(run, refuse, hybrid, pictures, tmp_path):
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)

@@ -416,12 +416,13 @@ def test_changed_inputs_are_refused(run: Run, refuse: Run, recipe: Path, tmp_pat
         values["ablations"] = ABLATIONS[1:2]
     run("sweep", recipe, "-o", tmp_path / "run")
     before = contents(tmp_path / "run")
-    for setting, expected in (
-        ("data.limit=2", "is a sweep of other images or annotations"),
-        ("evaluation.batch_size=3", "is a sweep of another batch size (2, now 3)"),
-        ("evaluation.score_threshold=0.3", "is a sweep of another score threshold"),
+    for words, expected in (
+        (("--set", "data.limit=2"), "is a sweep of other images or annotations"),
+        (("--batch-size", 3), "is a sweep of another batch size (2, now 3)"),
+        (("--max-detections", 50), "is a sweep of another limit of detections"),
+        (("--score-threshold", 0.3), "is a sweep of another score threshold"),
     ):
-        assert expected in refuse("sweep", recipe, "-o", tmp_path / "run", "--set", setting)
+        assert expected in refuse("sweep", recipe, "-o", tmp_path / "run", *words)
     assert contents(tmp_path / "run") == before
 
 
