@@ -19,6 +19,7 @@ from detector.zoo import SHAPES_TINY
 from tests.hybrid_file import reweighted
 
 SAVEFIG = Figure.savefig
+
 # What the tests of a folder, or a file in it, need in an environment of its own.
 APART = {
     "mmdet": ("mmdet",),

@@ -34,6 +34,7 @@ from pydantic import Field, TypeAdapter
 from ablate_kit import text as safe
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.factors import Factors
+from ablate_kit.checkpoints.told import tell
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import FEWEST_DETECTIONS, Detections, GroundTruth
 from ablate_kit.metrics.evaluate import Evaluation
@@ -55,8 +56,8 @@ from ablate_kit.sweeps.scheduling.scheduler import Batches, BatchResult, Lacking
 from ablate_kit.sweeps.variants.variant import UNMODIFIED, Variant
 from detector.disk import lock
 from detector.disk.atomic import is_temporary, remove_temporaries
-from detector.disk.lines import append_line, key_of, read_rows
-from detector.disk.sealed import sealed
+from detector.disk.lines import append_line, key_of, read_rows, whole_lines
+from detector.disk.sealed import is_sealed, sealed
 from detector.disk.visible import is_of_macos
 
 _KEY: TypeAdapter[str] = TypeAdapter(Key)
@@ -213,6 +214,11 @@ class Ledger:
         run is about."""
         if variants is None:
             told = self.manifest().variants
+            if not all(map(is_sealed, whole_lines(self.folder / "ledger.jsonl"))):
+                tell(
+                    f"{self.folder} is of an earlier version, which kept no digests: whether its "
+                    "numbers are still those that were measured is not known"
+                )
             named: list[tuple[str, str, str, Factors]] = [
                 (BASELINE, BASELINE, self.key(UNMODIFIED.digest), {}),
                 *((one.name, one.kind, one.key, one.factors) for one in told),

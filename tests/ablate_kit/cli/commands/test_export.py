@@ -1,6 +1,7 @@
 """export: a sweep's detections as COCO files, which give its numbers when they are read again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import ablate_kit as ak
 from ablate_kit.metrics.detections import GroundTruth
 from ablate_kit.metrics.evaluate import evaluate
 from detector.data.formats.coco import Coco
-from tests.ablate_kit.conftest import Run
+from detector.disk.lines import whole_lines
+from detector.disk.sealed import unsealed
+from tests.ablate_kit.conftest import Ablate, Run
 from tests.ablate_kit.made_up import detections_of
 
 Swept = tuple[Path, ak.SweepResult]
@@ -55,6 +58,20 @@ def test_variants_are_chosen_by_a_pattern(
     assert 'did you mean "backbone.csi"?' in said
     assert not (tmp_path / "other").exists()
     assert "is no sweep" in refuse("export", tmp_path, "-o", tmp_path / "other")
+
+
+def test_a_run_of_before_says_that_it_has_no_digests(
+    tmp_path: Path, swept: Swept, ablate: Ablate
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(swept[0], old)
+    lines = [unsealed(json.loads(line)) for line in whole_lines(old / "ledger.jsonl")]
+    (old / "ledger.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines))
+    for words in (("report", old), ("export", old, "-o", tmp_path / "coco")):
+        done = ablate(*words)
+        assert done.code == 0
+        assert done.err.count("is of an earlier version, which kept no digests") == 1
+    assert "digests" not in ablate("export", swept[0], "-o", tmp_path / "new").err
 
 
 def test_supervision_reads_them(tmp_path: Path, swept: Swept, run: Run) -> None:
