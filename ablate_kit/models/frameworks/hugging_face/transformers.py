@@ -194,9 +194,15 @@ def _live_names(
     """``arrivals`` where the tensor of the model is that of the file, element for element.
 
     A loader might transpose or split a tensor; an edit of some of its elements would then mean
-    another edit of the model.
+    another edit of the model. Of equal copies in the file the loader may read one alone, where the
+    model holds both as one: earlier versions of the library share whole modules.
     """
     live = module.state_dict()
+    held = module.state_dict(keep_vars=True)
+    arrivals = {
+        name: names or [one for one in held if name in held and held[one] is held[name]]
+        for name, names in arrivals.items()
+    }
     names = {
         name: tuple(there for there in names if torch.equal(live[there], weights[name].float()))
         for name, names in arrivals.items()
