@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from ablate_kit.checkpoints.told import tell_with
 from ablate_kit.cli.app import main
 from detector.zoo import SHAPES_TINY
+from tests.ablate_kit.hugging_face import config_of
 from tests.hybrid_file import reweighted
 
 SAVEFIG = Figure.savefig
@@ -249,14 +250,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def _save(config: dict[str, Any], folder: Path) -> None:
-    from transformers import AutoConfig, AutoModelForObjectDetection
+    from transformers import AutoModelForObjectDetection
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = AutoConfig.for_model(**config)
+        made = config_of(config)
         model = AutoModelForObjectDetection.from_config(made).eval()
         with torch.no_grad():
             for parameter in model.parameters():

@@ -21,6 +21,7 @@ from ablate_kit.models.bridge.official.families import family_of
 from ablate_kit.models.bridge.to_transformers import to_transformers
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.models.rewriting.conversions import write_bridge
+from tests.ablate_kit.hugging_face import config_of
 
 # A pattern and what replaces it, by which one name becomes another.
 Renaming = tuple[str, str | Callable[[re.Match[str]], str]]
@@ -42,9 +43,9 @@ LW_DETR_DECODER: list[Renaming] = [  # and RF-DETR's
 
 def random_model(config: Mapping[str, Any], scale: float = 1 / 8) -> Any:
     """A model of transformers with weights at random everywhere."""
-    from transformers import AutoConfig, AutoModelForObjectDetection
+    from transformers import AutoModelForObjectDetection
 
-    made = AutoConfig.for_model(**config)
+    made = config_of(config)
     return at_random(lambda: AutoModelForObjectDetection.from_config(made), scale)
 
 

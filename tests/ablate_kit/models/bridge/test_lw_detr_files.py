@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.ablate_kit.hugging_face import named
+
 from .official_files import (
     LW_DETR_DECODER,
     Change,
@@ -76,6 +78,7 @@ NAMES: list[Renaming] = [
 
 def write(path: Path, change: Change | None = None, variant: str = "one level") -> Any:
     model = random_model(VARIANTS[variant])
+    named(model, "attention.q_proj")
     save(path, packed(official(model.state_dict(), NAMES), "attn"), ARGUMENTS, change)
     return model
 

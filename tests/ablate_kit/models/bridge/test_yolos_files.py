@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.ablate_kit.hugging_face import named
+
 from .official_files import (
     Change,
     Renaming,
@@ -52,6 +54,8 @@ NAMES: list[Renaming] = [
 
 def write(path: Path, change: Change | None = None, *, between: bool = True, **config: Any) -> Any:
     model = random_model({**CONFIG, "use_mid_position_embeddings": between, **config})
+    if between:
+        named(model, "interpolation.mid_position_embeddings")
     tensors = packed(official(model.state_dict(), NAMES), "attn")
     size = [48, 80]
     told = {"init_pe_size": size, "mid_pe_size": size if between else None, "eval_size": 96}
