@@ -20,7 +20,7 @@ ROOMS_OF_COMMANDS = (
 
 OF_COMMANDS = {
     "--cache-size", "--to", "--queries", "--read-limit", "--ray", "--threads", "--set",
-    "--threshold", "--layers", "--log",
+    "--threshold", "--layers", "--log", "--repo-type", "--revision",
 }  # fmt: skip
 """Beside them, within the name of a command or translated as a whole."""
 
@@ -48,6 +48,7 @@ def test_options_are_said_as_keywords(text: str, told: str) -> None:
 
 def test_every_option_that_a_message_names_is_known(repository: Path) -> None:
     known = {*KEYWORDS, *FLAGS, *OF_COMMANDS}
+    assert all((repository / room).exists() for room in ROOMS_OF_COMMANDS)
     files = [
         file for room in ("ablate_kit", "detector") for file in (repository / room).rglob("*.py")
     ]
