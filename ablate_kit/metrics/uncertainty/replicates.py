@@ -6,18 +6,19 @@ adjustment for how many checkpoints there are. Of several cuts its p, the larges
 checkpoints, is adjusted by Holm's procedure: where each has other cuts close to the margin, the
 errors of their own adjusted verdicts add up. That they differ is Hotelling's test (1931) of the
 differences between them: the error of each is that of every change (``chance``), and which move
-together is told by the resamples.
+together is told by the resamples. T² is t² of the weighted sum that is farthest off, and as much
+less as skewness takes of that.
 
 *Of checkpoints like these.* Chance are the images and the checkpoints, such as seeds of a training.
 The interval of the mean holds both (``two_chances``; ``benchmarks/simulated_replicates.py``).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import fdtrc  # quicker by far than scipy.stats
+from scipy.special import fdtrc, stdtrit  # quicker by far than scipy.stats
 
 from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled
 from ablate_kit.metrics.uncertainty.chance import LEVEL, paired_test
@@ -33,6 +34,7 @@ from ablate_kit.metrics.uncertainty.verdict import (
 )
 
 FEWEST = 3  # checkpoints that an interval over checkpoints takes
+_LEAST = 1e-300  # p of which Student's t is finite
 _SMALL = 1e-9  # of the largest variance in any direction: below, there is none in that one
 
 
@@ -146,10 +148,27 @@ def _p_differ(drawn: Sequence[Sampled]) -> float | None:
     rank, freedom = int(free.sum()), min(test.freedom for _, test in chance)
     if freedom < rank:
         return None
-    away = np.array([test.change / test.error for _, test in chance])
-    t2 = float(((directions.T @ away)[free] ** 2 / variances[free]).sum())
+    errors = np.array([test.error for _, test in chance])
+    away = np.array([test.change for _, test in chance]) / errors
+    weights = directions[:, free] @ ((directions.T @ away)[free] / variances[free])
+    t2 = float(weights @ away) * _less_skewness([one for one, _ in chance], weights / errors)
     left = freedom + 1 - rank
     return float(fdtrc(rank, left, t2 * left / (rank * freedom)))
+
+
+def _less_skewness(apart: Sequence[Sampled], weights: Floats) -> float:
+    """The share that skewness leaves of T², which is t² of the sum that is farthest off."""
+    farthest = replace(
+        apart[0],
+        value=float(weights @ [one.value for one in apart]),
+        resampled=weights @ [one.resampled for one in apart],
+        left_out=weights @ [one.left_out for one in apart],
+    )
+    test = paired_test(farthest)
+    if test is None or not test.error or not test.change:
+        return 1.0
+    errors = float(stdtrit(test.freedom, max(test.p, _LEAST) / 2))
+    return min(1.0, (errors * test.error / test.change) ** 2)
 
 
 def _p_in_all(changes: Sequence[Change], drawn: Sequence[Sampled]) -> float | None:

@@ -112,7 +112,20 @@ def test_several_differ_as_in_hotelling() -> None:
     mean = apart.mean(axis=1)
     t2 = IMAGES * mean @ np.linalg.solve(np.cov(apart), mean)
     p = stats.f.sf(t2 * (IMAGES - 3) / (3 * (IMAGES - 1)), 3, IMAGES - 3)
-    assert of(given).p_differ == pytest.approx(p, rel=0.3)
+    # As far as skewness that so few images may hide leaves it.
+    assert p < of(given).p_differ < 3 * p
+
+
+def test_a_checkpoint_of_which_some_images_lose_much_differs_falsely_as_seldom_as_others() -> None:
+    """Of 24 cuts on 20 images, which cost all checkpoints the same, any did in 29 % of studies."""
+    rng = np.random.default_rng(15)
+    drawn, rest = draws(20, 500, 0)[:, 1:] / 20, left_out(20, 20, 0) / 19
+    own, false = [change()] * 3, []
+    for _ in range(1200):
+        given = [1 - rng.exponential(1, 20), *rng.normal(0, 0.2, (2, 20))]
+        told = [Sampled(float(one.mean()), one @ drawn, one @ rest, 20, False) for one in given]
+        false.append((replicated([own], [told])[0].p_differ or 1) < 0.05 / 24)
+    assert 1 - (1 - np.mean(false)) ** 24 < 0.15
 
 
 def test_p_of_several_cuts_is_adjusted() -> None:
