@@ -94,9 +94,9 @@ def test_a_folder_of_a_training_run_tells_its_checkpoints(
 
 
 def test_weights_in_a_hugging_face_folder_name_it(
-    refuse: Run, folders: Callable[[str], Path]
+    refuse: Run, folders: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    weights = folders("detr") / "model.safetensors"
+    weights = shutil.copytree(folders("detr"), tmp_path / "detr") / "model.safetensors"
     line = refuse("study", weights, "--shapes")
     assert "give the folder, whose config.json says what they are of" in line
     # The folder stands for other weights than these, or for none.
