@@ -44,7 +44,7 @@ def names_of(paths: Iterable[Path], what: str) -> list[str]:
         raise UserError(f"{what} is given twice: {twice}")
     deepest = max(len(path.parts) for path in given)
     # run.json and run.npz of one folder keep their suffixes.
-    for last in ([name_of(path) for path in given], [path.name for path in given]):
+    for last in ([name_of(path) for path in as_given], [path.name for path in given]):
         for levels in range(deepest):
             before = [path.parts[max(1, len(path.parts) - 1 - levels) : -1] for path in given]
             found = ["/".join((*one, end)) for one, end in zip(before, last, strict=True)]

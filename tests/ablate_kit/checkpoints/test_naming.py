@@ -35,6 +35,9 @@ def test_names_get_as_many_folders_as_they_need(tmp_path: Path) -> None:
     (tmp_path / "v1.5").mkdir()
     (tmp_path / "best").symlink_to(tmp_path / "v1.5")
     assert named("v1.5", "best") == ["v1.5", "best"]
+    commit = "c" * 40
+    of_hub = [Path(f"hf:a/detr@{commit}"), Path("builtin:shapes_tiny"), tmp_path / "run.json"]
+    assert names_of(of_hub, "a file") == [f"detr@{commit[:12]}", "shapes_tiny", "run"]
     with pytest.raises(UserError, match="a file is given twice: "):
         named("run.json", "v1.5/../run.json")
     with pytest.raises(UserError, match=r"^a checkpoint is given twice: builtin:shapes_tiny$"):
