@@ -23,8 +23,8 @@ def faults() -> int:
 
 def counted() -> tuple[int, int]:
     with kept_freed_memory():
-        faults()
-        again = faults()
+        # The first fills what later ones find, but for pieces that lie in between.
+        again = min(faults() for _ in range(6))
     return again, faults()
 
 
