@@ -44,9 +44,9 @@ def max_t(tests: Sequence[PairedTest]) -> list[float]:
     """Adjusted p-values: step-down max-T (Westfall and Young 1993), from the joint resamples.
 
     Changes are ranked by p. Each is compared with the largest of those that are not ranked before
-    it, on every resample, in the units of a normal distribution. Beyond what any resample shows,
-    what Bonferroni says of as many counts; so it does where few images tell of a change, by Holm's
-    procedure. No adjusted p is below its own.
+    it, on every resample, in the units of a normal distribution. Beyond the farthest resample the
+    share of those that are as far counts, or what Bonferroni says of as many where that is less; so
+    it does where few images tell of a change, by Holm's procedure. No adjusted p is below its own.
     """
     order = sorted(range(len(tests)), key=lambda i: tests[i].p)
     adjusted = [1.0] * len(tests)
@@ -57,9 +57,9 @@ def max_t(tests: Sequence[PairedTest]) -> list[float]:
     for members, i in enumerate(reversed(order), start=1):
         np.maximum(largest, np.abs(tests[i].resampled), out=largest)
         p = tests[i].p
-        exceeded = int((largest >= -ndtri(p / 2)).sum())
-        seen = (1 + exceeded) / (1 + len(largest))
-        if not exceeded:
+        away, farthest = -ndtri(p / 2), largest.max(initial=0.0)
+        seen = (1 + int((largest >= min(away, farthest)).sum())) / (1 + len(largest))
+        if away > farthest:
             seen = min(seen, members * p)
         if tells_little(tests[i]):
             seen = max(seen, members * p)
@@ -90,5 +90,6 @@ def first_needs(tests: Sequence[PairedTest], adjust: Adjust) -> float:
     if all(map(tells_little, tests)):
         return (1 - LEVEL) / len(tests)
     largest = np.max([np.abs(one.resampled) for one in tests], axis=0)
-    bound = 2 * float(ndtr(-np.quantile(largest, LEVEL)))
+    far = np.quantile(largest, LEVEL)
+    bound = 2 * float(ndtr(-far)) if far < largest.max() else 0.0  # as far as any resample
     return min(1 - LEVEL, max(bound, (1 - LEVEL) / len(tests)))
