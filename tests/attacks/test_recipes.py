@@ -157,7 +157,7 @@ def test_a_recipe_may_come_from_a_pipe(kind: tuple[Load, Path, str]) -> None:
     ("rules", "settings", "words"),
     [
         ("[{kind: units, pattern: a, percent: [10, 20], repeats: 1000000000}]", [],
-         "ablations.0: with this line the recipe makes 2,000,000,000 variants, more than "
+         "recipe.yaml:3:13: with this line the recipe makes 2,000,000,000 variants, more than "
          "max_variants, 100,000; --set max_variants=2000000000 allows them"),
         ("[{kind: units, pattern: a, percent: [10], null_cuts: 1000000000000}]", [],
          "makes 1,000,000,000,001 variants"),
@@ -165,7 +165,7 @@ def test_a_recipe_may_come_from_a_pipe(kind: tuple[Load, Path, str]) -> None:
          "makes 999,990 variants"),
         ("[{kind: units, pattern: a, percent: [10], repeats: 3},"
          " {kind: scale, pattern: a, factors: [1, 2]}]", ["max_variants=4"],
-         "ablations.1: with this line the recipe makes 5 variants, more than max_variants, 4"),
+         "recipe.yaml:3:67: with this line the recipe makes 5 variants, more than max_variants, 4"),
     ],
 )  # fmt: skip
 def test_variants_are_counted_before_they_are_made(

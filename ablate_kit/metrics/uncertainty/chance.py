@@ -38,6 +38,7 @@ from ablate_kit.metrics.uncertainty.bootstrap import Floats, Sampled
 LEVEL = 0.95
 _OF_BOOTSTRAP = 0.6  # weight of the bootstrap's standard error beside the jackknife's
 _HIDDEN = 0.75  # standard deviations of skewness
+_LEAST = 10.0  # degrees of freedom
 _FARTHEST = 37.0  # deviations whose tail is a float
 _ROUNDING = 1e-12  # a standard error below is that of sums taken in another order
 
@@ -66,16 +67,17 @@ class PairedTest:
         if self.error == 0:
             return alike(self.freedom) if self.change else 1.0
         errors = self.change / self.error
-        normal = -float(ndtri(stdtr(self.freedom, -abs(errors))))
+        normal = -float(ndtri(stdtr(self._least_freedom, -abs(errors))))
         below, above = self._pulls()
-        return 2 * float(ndtr(-_away(normal, below if errors > 0 else above)))
+        skewed = ndtr(-_away(normal, below if errors > 0 else above))
+        return 2 * float(max(stdtr(self.freedom, -abs(errors)), skewed))
 
     def reach(self, level: float = 1 - LEVEL) -> tuple[float, float]:
         """How many standard errors the interval reaches below the change, and above it."""
-        far = -float(ndtri(level / 2))
-        below, above = (min(_far(far, pull), _FARTHEST) for pull in self._pulls())
-        tails = ndtr([-below, -above])
-        return float(-stdtrit(self.freedom, tails[0])), float(-stdtrit(self.freedom, tails[1]))
+        far, least = -float(ndtri(level / 2)), -float(stdtrit(self.freedom, level / 2))
+        farther = [min(_far(far, pull), _FARTHEST) for pull in self._pulls()]
+        below, above = -stdtrit(self._least_freedom, ndtr(np.negative(farther)))
+        return max(least, float(below)), max(least, float(above))
 
     def interval(self, level: float = 1 - LEVEL) -> tuple[float, float]:
         """The true changes of which p is not below ``level``."""
@@ -89,12 +91,18 @@ class PairedTest:
             self, error=self.error / root, freedom=self.freedom * times, skew=self.skew / root
         )
 
+    @property
+    def _least_freedom(self) -> float:
+        """Of Student's t beyond what skewness takes, as less tells of the same few images again."""
+        return max(self.freedom, _LEAST)
+
     def _pulls(self) -> tuple[float, float]:
-        """Skewness toward what is below and above, as large as it may be."""
+        """Skewness toward what is below and above, as large as it may be: one image at least
+        carries a change."""
         images = self.freedom + 1
         variance = 6 * max(images - 2, 0.0) / ((images + 1) * (images + 3)) / images
         hidden = _HIDDEN * variance**0.5
-        return max(0.0, hidden - self.skew), max(0.0, hidden + self.skew)
+        return min(1.0, max(0.0, hidden - self.skew)), min(1.0, max(0.0, hidden + self.skew))
 
     def ends(self, level: float = 1 - LEVEL) -> tuple[float, float] | tuple[None, None]:
         """The interval as it is told: none where all images show the same change, such as none at

@@ -272,6 +272,18 @@ def test_a_detectable_change_is_found_four_times_out_of_five() -> None:
     assert 0.7 < np.mean(found) < 0.9
 
 
+@pytest.mark.parametrize("freedom", [1.5, 3.0, 19.0])
+@pytest.mark.parametrize("skew", [-4.0, 0.9, 4.0])
+def test_one_image_at_least_carries_a_change(freedom: float, skew: float) -> None:
+    """A count of one may be one of 5.6; Student's t of that in few degrees of freedom reached over
+    all changes there are."""
+    one = PairedTest(-1e-4, 5e-4, freedom, np.zeros(2), skew)
+    assert max(one.reach()) < max(9.0, 1.01 * student.ppf(0.975, freedom))
+    for end in one.interval():
+        at = PairedTest(one.change - end, one.error, freedom, one.resampled, skew)
+        assert at.p == pytest.approx(0.05)
+
+
 def null_tests(rng: np.random.Generator, variants: int, shared: float) -> list[PairedTest]:
     """Changes that are all chance, some of it shared by all variants."""
     common = rng.normal(0, 1, 301)
