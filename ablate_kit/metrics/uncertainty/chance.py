@@ -17,14 +17,15 @@ simulation (``benchmarks/interval_coverage.py``):
   sees a gain and a small error. A change of this skewness is carried by so many images as a count
   with it (Poisson's) has on average, 1 / skewness^2; how many more these might have been is told by
   the exact bound of a count (Garwood 1936), by the cube root of Wilson and Hilferty (1931). On the
-  side to which the rare images pull, that is farther away than a normal deviate, and Student's t
-  is taken of it. Skewness is that of the resamples, less what B of them show of none, 6 / B of its
-  square. Few images hide some: toward either side it may be larger by three quarters of its
-  deviation where nothing is skewed. Had it to exceed that deviation instead, 29 % of studies of 24
-  variants on 20 images, some of which lose much, had a false star, and 17 % of those on 40
-  (``benchmarks/simulated_stars.py``). The jackknife's skewness is the same of sums over images. Of
-  AP it is not: where images show classes that few others do, it had the wrong sign every second
-  time.
+  side to which the rare images pull, that is farther away than a normal deviate, and Student's t is
+  taken of it; of ten degrees of freedom at least, since fewer tell of the same few images again.
+  Skewness is that of the resamples, less what B of them show of none, 6 / B of its square, and not
+  more than that of a count of one. Few images hide some: toward either side it may be larger by
+  three quarters of its deviation where nothing is skewed. Had it to exceed that deviation instead,
+  29 % of studies of 24 variants on 20 images, some of which lose much, had a false star, and 17 %
+  of those on 40 (``benchmarks/simulated_stars.py``). The jackknife's skewness is the same of sums
+  over images. Of AP it is not: where images show classes that few others do, it had the wrong sign
+  every second time.
 """
 
 from dataclasses import dataclass, replace

@@ -75,9 +75,8 @@ def origins(
     """For each tensor of the Hugging Face model, where it comes from.
 
     ``dropped`` are patterns of tensors that go nowhere; ``if_foreign`` ends the line where a name
-    has no place. Raises ``UserError`` for any other name
-    that no rule places, where two would go to one place, and where of a layer's tensors (such as
-    weight and bias) one is missing.
+    has no place. Raises ``UserError`` for any other name that no rule places, where two would go to
+    one place, and where of a layer's tensors (such as weight and bias) one is missing.
     """
     compiled = [(_pattern(rule.source), rule) for rule in rules]
     left_out = [_pattern(source) for source in dropped]
