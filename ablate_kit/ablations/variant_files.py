@@ -35,12 +35,18 @@ def variant_paths(
 ) -> dict[Path, Ablation]:
     """Where variants go in the folder ``output``: files like the checkpoint's, or folders.
 
-    Raises ``UserError`` where two that differ have one name.
+    One alone may go to a file: ``output`` itself, where it has a checkpoint's suffix and is no
+    folder. Raises ``UserError`` where two that differ have one name, or several one file.
     """
     by_name: dict[str, Ablation] = {}
     for one in ablations:
         if by_name.setdefault(one.name, one).digest != one.digest:
             raise UserError(f'two variants that differ are called "{one.name}"')
+    if output.suffix in _TORCH + _SAFETENSORS and not output.is_dir():
+        if len(by_name) == 1:
+            return {output: next(iter(by_name.values()))}
+        many = f"{len(by_name)} variants"
+        raise UserError(f"{output} is named as a file, for {many}; give a folder")
     paths = files_in(output, list(by_name), _suffix(checkpoint))
     return dict(zip(paths, by_name.values(), strict=True))
 

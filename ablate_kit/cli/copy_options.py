@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from ablate_kit.checkpoints.tensors import TensorInfo
 
 SourceArgument = Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")]
-Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for the variants.")]
+Folder = Annotated[
+    Path, typer.Option("-o", "--output", help="Folder for the variants; a file for one alone.")
+]
 
 _TWINS = 5  # tensors of which the copies are named
 

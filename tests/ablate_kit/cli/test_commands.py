@@ -69,6 +69,25 @@ def test_units(run: Run, hybrid: Path, tmp_path: Path) -> None:
     assert all('"units"' in run("meta", path, "--receipt") for path in paths)
 
 
+def test_one_variant_alone_goes_to_the_file_that_is_named(
+    run: Run, refuse: Run, hybrid: Path, tmp_path: Path
+) -> None:
+    heads = ("heads", hybrid, "decoder.layers.0.self_attn")
+    file = tmp_path / "without.safetensors"
+    run(*heads, "--heads", 0, "-o", file)
+    assert set(changed(hybrid, file)) == {"decoder.layers.0.self_attn.out_proj.weight"}
+    assert '"heads"' in run("meta", file, "--receipt")
+    named = tmp_path / "all.safetensors"
+    assert "named as a file, for 4 variants; give a folder" in refuse(*heads, "--each", "-o", named)
+    assert "give a name with .safetensors" in refuse(
+        *heads, "--heads", 0, "-o", tmp_path / "without.pth"
+    )
+    assert list(tmp_path.iterdir()) == [file]
+    named.mkdir()  # a folder that is there is one, whatever its name
+    run(*heads, "--each", "-o", named)
+    assert len(list(named.iterdir())) == 4
+
+
 def test_heads_of_chosen_layers(run: Run, hybrid: Path, tmp_path: Path) -> None:
     run("heads", hybrid, "decoder.layers.{layer}.self_attn", "--heads", "0,3", "--layers", "1-2",
         "-o", tmp_path)  # fmt: skip
