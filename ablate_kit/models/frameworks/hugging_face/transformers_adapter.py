@@ -13,6 +13,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Prepared
 from ablate_kit.models.frameworks.forward import ForwardPasses
+from ablate_kit.models.frameworks.hugging_face.query_boxes import QueryBoxes, Result
 from ablate_kit.models.frameworks.hugging_face.soft_nms import soft_nms_of
 from ablate_kit.models.image_detections import ImageDetections
 from detector.data.dataset import Pixels
@@ -30,6 +31,7 @@ class TransformersAdapter:
         self.classes = tuple(names.get(i, f"LABEL_{i}") for i in range(max(names) + 1))
         self._live = live
         self._soft_nms = soft_nms_of(module.config)
+        self._query_boxes = QueryBoxes()
         self._passes = ForwardPasses("the model", "its image processor makes them")
 
     def live_names(self) -> Mapping[str, tuple[str, ...]]:
@@ -66,29 +68,23 @@ class TransformersAdapter:
                 f"{type(self.module).__name__} gives no boxes and logits of queries "
                 "(pred_boxes, logits), which a detector is read by"
             )
-        if outputs.pred_boxes.device.type != "cpu":
-            # The library chooses by masks, image by image, each of which waits for the device.
-            logits, boxes = fetched([outputs.logits, outputs.pred_boxes])
-            outputs = type(outputs)(**{**outputs, "logits": logits, "pred_boxes": boxes})
+        # The library chooses by masks, image by image, each of which waits for the device.
+        logits, boxes = fetched([outputs.logits, outputs.pred_boxes])
+
+        def read(boxes: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> list[Result]:
+            of_boxes = type(outputs)(**{**outputs, "logits": logits, "pred_boxes": boxes})
+            found: list[Result] = process(of_boxes, threshold=0.0, target_sizes=list(sizes))
+            return found
+
         try:
-            results = process(outputs, threshold=0.0, target_sizes=list(origins))
+            if boxes.shape[-1] != 4:  # polygons: which point is which is its own business
+                return [_detections(result) for result in read(boxes, origins)]
+            results = self._query_boxes.read(read, boxes, origins)
         except ImportError as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{type(self.processor).__name__} does not work here: {reason}"
             ) from None
-        if outputs.pred_boxes.shape[-1] != 4:  # polygons: which point is which is its own business
-            return [_detections(result) for result in results]
-        # The library does not tell which query a detection comes from. So it decodes boxes once
-        # more that are numbered: query k's is a point at (k, k).
-        boxes = outputs.pred_boxes
-        number = torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
-        points = torch.zeros_like(boxes, dtype=torch.float32)
-        points[..., :2] = number[:, None]
-        numbered = type(outputs)(**{**outputs, "pred_boxes": points})
-        again = process(numbered, threshold=0.0, target_sizes=[(1, 1)] * len(origins))
-        for result, numbers in zip(results, again, strict=True):
-            result["queries"] = numbers["boxes"][:, 0]
         if soft_nms:
             results = [
                 soft_nms(result, *origin) for result, origin in zip(results, origins, strict=True)
