@@ -1,6 +1,7 @@
 """Training batches that depend on nothing but the seed, the epoch and the position in it."""
 
 from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Protocol, TypedDict
@@ -16,6 +17,7 @@ from detector.data.augmentation.letterbox import Color, letterbox, normalize
 from detector.data.augmentation.mosaic import MosaicTile, mosaic
 from detector.data.dataset import Dataset, Floats
 from detector.errors import UserError
+from detector.uninterrupted import uninterrupted
 
 # (epoch, index of the image), and the side of the network input where it varies.
 Key = tuple[int, int] | tuple[int, int, int]
@@ -259,7 +261,7 @@ def _collate_carried(collate: Callable[[Sequence[Any]], Any], items: Sequence[An
 class _Loader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         mistake = None
-        for batch in super().__iter__():
+        for batch in self._started():
             if isinstance(batch, _WorkerError):
                 mistake = batch
                 break
@@ -269,6 +271,10 @@ class _Loader(DataLoader[Any]):
             # error's traceback, they end in no good order and are waited for, five seconds.
             self._iterator = None
             raise UserError(mistake.message)
+
+    def _started(self) -> Iterator[Any]:
+        with uninterrupted() if self.num_workers else nullcontext():
+            return super().__iter__()
 
 
 def _clipped(boxes: Floats, width: int, height: int) -> Floats:

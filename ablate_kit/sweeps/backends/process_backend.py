@@ -1,7 +1,6 @@
 """A process per device: several GPUs of one machine, or parts of its CPU."""
 
 import multiprocessing
-import signal
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ from ablate_kit.sweeps.backends.failure import Failure, answered
 from ablate_kit.sweeps.backends.worker import Worker, WorkerSpec
 from ablate_kit.sweeps.scheduling.engine import Report
 from ablate_kit.sweeps.scheduling.scheduler import BatchResult, Work
+from detector.uninterrupted import uninterrupted
 
 
 class Processes:
@@ -55,7 +55,7 @@ def processes(spec: WorkerSpec, devices: Sequence[str]) -> Iterator[Processes]:
             process: BaseProcess = context.Process(
                 target=_serve, args=(there, replace(spec, device=device)), daemon=True
             )
-            with _uninterrupted():
+            with uninterrupted():
                 process.start()
             there.close()
             started.append((process, here))
@@ -65,17 +65,6 @@ def processes(spec: WorkerSpec, devices: Sequence[str]) -> Iterator[Processes]:
             connection.close()
             process.terminate()
             process.join()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """What is started in the block never hears Ctrl-C, which a terminal sends to all processes: it
-    is ended by the one that started it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(connection: Connection, spec: WorkerSpec) -> None:

@@ -1,7 +1,9 @@
 """Training batches depend on the seed, the epoch and the position, and on nothing else."""
 
 import multiprocessing
+import os
 import random
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -292,6 +294,19 @@ def test_a_broken_image_is_one_clear_line_from_any_worker(workers: int) -> None:
         list(made)
     assert str(caught.value) == "a.png: image does not decode"
     assert multiprocessing.active_children() == []  # the workers ended with the error
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_workers_do_not_hear_ctrl_c(method: str) -> None:
+    # A terminal sends it to them, too: the step under way needs batches that are not there yet.
+    made = loader(TrainingSet(Shapes(9, size=64), 64, GRAY), EpochSampler(9), 1, workers=1)
+    made.multiprocessing_context = method
+    batches = iter(made)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid
+    os.kill(worker.pid, signal.SIGINT)
+    assert len(list(batches)) == 8
 
 
 def test_an_epoch_without_a_single_batch_is_refused() -> None:
