@@ -4,7 +4,10 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -307,6 +310,35 @@ def test_workers_do_not_hear_ctrl_c(method: str) -> None:
     assert worker.pid
     os.kill(worker.pid, signal.SIGINT)
     assert len(list(batches)) == 8
+
+
+SCRIPT = """
+import multiprocessing, os
+from pathlib import Path
+
+class Parents:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, key):
+        return "libtorch" in Path(f"/proc/{os.getppid()}/maps").read_text()
+
+def first(items):
+    return items[0]
+
+if __name__ == "__main__":
+    from detector.data.training_set import EpochSampler, loader
+    multiprocessing.set_start_method("forkserver")
+    print(list(loader(Parents(), EpochSampler(1), 1, workers=1, collate=first)))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
+def test_workers_of_a_forkserver_do_not_import_torch_each(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[True]\n", "")
 
 
 def test_an_epoch_without_a_single_batch_is_refused() -> None:
