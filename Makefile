@@ -1,7 +1,11 @@
 # Every target sets up .venv when it is missing or older than what it is made from: the demo with what
 # it needs, the others with developers' tools, too.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+# That of .venv stays; otherwise the first that is supported. Another: make demo PYTHON=...
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+SUPPORTED := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+PYTHON ?= $(shell for one in $(VENV)/bin/python $(PYTHONS); \
+	do $$one -c '$(SUPPORTED)' 2>/dev/null && echo $$one && break; done)
 MINUTES ?= 5
 SEED ?= 1
 GPU_PYTHON ?= python3
@@ -9,6 +13,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
 PIP := $(BIN)/pip install --disable-pip-version-check -c constraints.txt
+
+# Debian and Ubuntu keep ensurepip in a package of its own. Made over one of another Python, .venv would
+# be a mix of both.
+define MAKE_VENV
+@$(or $(PYTHON),false) -c '$(SUPPORTED)' 2>/dev/null || { echo "make: $(if $(PYTHON),$(PYTHON) is no,none of \
+$(PYTHONS) is a) Python 3.11 to 3.14 with venv (Debian, Ubuntu: apt install python3-venv); give one as PYTHON=..." >&2; exit 1; }
+@$(PYTHON) -m venv $$(test "$$($(BIN)/python -V 2>&1)" = "$$($(PYTHON) -V)" || echo --clear) $(VENV)
+endef
 
 .PHONY: demo docs docs-outputs test lint bench gpu fuzz clean
 
@@ -51,8 +63,8 @@ fuzz: $(STAMP)
 
 # Without developers' tools; most of it is PyTorch.
 $(RUNTIME): pyproject.toml constraints.txt
+	$(MAKE_VENV)
 	@echo "installing ablate-kit[eval] into $(VENV): PyTorch, SciPy, Matplotlib, pandas; about 300 MB to fetch, 1.1 GB on disk"
-	$(PYTHON) -m venv $(VENV)
 	$(PIP) --no-compile -e ".[eval]"
 	@touch $@
 
@@ -61,7 +73,7 @@ $(VENV)/.docs: $(RUNTIME)
 	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt Makefile
-	$(PYTHON) -m venv $(VENV)
+	$(MAKE_VENV)
 	$(PIP) --quiet -e ".[dev]"
 	touch $@ $(RUNTIME)
 
