@@ -247,6 +247,10 @@ def select_attentions(
         listed = ", ".join(list(found)[:4]) + (", ..." if len(found) > 4 else "")
         near = did_you_mean(pattern, found) or f"; attention modules are {listed}"
         raise UserError(f'"{names[0]}" in {where} is not part of an attention module{near}')
+    for one in chosen.values():  # before anything that packed numbers hide, such as their columns
+        for name in map(one.name_of, one.outputs):
+            if quantized and name in quantized:
+                raise not_cut(name, quantized[name])
     return list(chosen.values())
 
 

@@ -12,12 +12,13 @@ from ablate_kit.checkpoints.tensors import TensorInfo
 from ablate_kit.errors import UserError
 
 _CARRIERS = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "uint64"}
-_WEIGHT = re.compile(r"(?:.*[._])?(?:q?weight|bias|W_q)(?:_packed|_data)?|.*_blocks")
+_DATA = "_packed|[_:]_?q?data"  # what the name of a weight ends with that lies in parts
+_WEIGHT = re.compile(rf"(?:.*[._])?(?:q?weight|bias|W_q)(?:{_DATA})?|.*_blocks")
 _ALONE = re.compile("(?:.*_proj_)?q?weight|W_q|weight_packed")  # of modules; no mask is called so
 _BY = re.compile("scale|absmax|SCB")  # of which one is named
 _INNER = "._data"  # of a weight that is an object of several tensors
 _SCALES = re.compile(
-    r"(?:.*_)?(?:scale(?:s|_inv)?|(?:q?zeros?|zero_points?)|absmax|SCB|g_idx|quant_map|shape|scale_weight)"
+    r"(?:.*[_:])?(?:scale(?:s|_inv)?|(?:q?zeros?|zero_points?)|absmax|SCB|g_idx|quant_map|shape|scale_weight)"
 )
 
 
@@ -81,8 +82,8 @@ def _below(beside: Mapping[str, list[str]], name: str) -> list[str]:
 def _belongs(weight: str, other: str) -> bool:
     if not _SCALES.fullmatch(other):
         return False
-    stem = re.sub("_packed|_data|_blocks", "", weight)
-    owner = re.fullmatch(r"(.*(?:weight|bias))_.+", other)  # weight_scale of weight, not of bias
+    stem = re.sub(f"{_DATA}|_blocks", "", weight)
+    owner = re.fullmatch(r"(.*(?:weight|bias))[_:].+", other)  # weight_scale of weight, not of bias
     if owner is None:  # of the module's weight, or by the name of what it scales
         return _ALONE.fullmatch(stem) is not None or other.startswith(stem)
     return owner[1] == stem

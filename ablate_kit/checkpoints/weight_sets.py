@@ -92,6 +92,8 @@ def weight_sets(archive: Archive) -> list[WeightSet]:
             parts[AVERAGE.search(key) is not None][key] = part
         elif key in _USUAL or AVERAGE.search(key):
             usual.append(_set_at(_inner((key,), infos), infos))
+        elif isinstance(archive.metadata.get(key), list | tuple) and _are_listed(infos):
+            loose += infos  # as quantized modules of PyTorch keep weight and bias
         elif not {".".join(info.path[1:]) for info in infos} <= COUNTERS:
             other.append(_set_at(_inner((key,), infos), infos))
     kept_in_parts = [_set_of_parts(names, nested) for _, names in sorted(parts.items()) if names]
@@ -104,8 +106,14 @@ def weight_sets(archive: Archive) -> list[WeightSet]:
         sets += other
         other = []
     taken_apart = [each for one in sets for each in _taken_apart(one, archive)]
-    found = sorted(taken_apart + other, key=_rank)
+    # The others after the usual ones: a key of theirs may be a whole name, "model.0.conv".
+    found = sorted(sorted(taken_apart, key=_rank) + other, key=lambda one: one.is_average)
     return found + _kept_by_callbacks(archive, found[:1])
+
+
+def _are_listed(infos: Iterable[TensorInfo]) -> bool:
+    """Whether these are elements of a list, without names."""
+    return all(len(info.path) == 2 for info in infos)
 
 
 def _taken_apart(one: WeightSet, archive: Archive) -> list[WeightSet]:
@@ -159,18 +167,21 @@ def _of_training(metadata: Mapping[Any, Any], path: tuple[str, ...]) -> bool:
     """Whether what lies at a path is the state of an optimizer and the like."""
     if _TRAINING_STATE.search(path[0]) or (path[0] == "state" and "param_groups" in metadata):
         return True
-    here: Any = metadata
-    for key in path[:-1]:  # also of one that a trainer keeps
-        here = here.get(key) if isinstance(here, dict) else None
+    here: Any = metadata.get("", metadata)
+    for key in path[:-1]:  # also of one that a trainer keeps, or that has no name
+        if isinstance(here, list | tuple):
+            here = here[int(key)]
+        else:
+            here = here.get(key) if isinstance(here, dict) else None
         if isinstance(here, dict) and "param_groups" in here:
             return True
     return False
 
 
-def _rank(weights: WeightSet) -> tuple[bool, int]:
-    """Averages last; within each kind the usual keys in their order, then all else as it comes."""
+def _rank(weights: WeightSet) -> int:
+    """The usual keys in their order, then all else as it comes."""
     first = weights.place.split(".")[0]
-    return weights.is_average, _USUAL.index(first) if first in _USUAL else len(_USUAL)
+    return _USUAL.index(first) if first in _USUAL else len(_USUAL)
 
 
 def _set_at(place: tuple[str, ...], infos: Iterable[TensorInfo]) -> WeightSet:

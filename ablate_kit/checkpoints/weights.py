@@ -49,6 +49,11 @@ class Checkpoint:
         """The Hugging Face folder, if one (or its index of shards) was opened."""
         return self.path if self.path != self.archive.path else None
 
+    @property
+    def has_config_file(self) -> bool:
+        """Whether a folder was opened that says what its weights are of."""
+        return self.folder is not None and (self.folder / "config.json").is_file()
+
     def tensor(self, key: str) -> TensorInfo:
         """The archive's tensor of model key ``key``; ``CheckpointError`` if there is none."""
         if key not in self.tensors and key in self.unsupported:

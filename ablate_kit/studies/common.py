@@ -6,9 +6,12 @@ from functools import cache
 from typing import Any
 
 from ablate_kit.ablations.kinds.kind import KindContext
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.quantized import not_cut
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.opening.framework_registry import anatomy_of
+from ablate_kit.models.unsupported.number_types import refuse_unreadable
 from ablate_kit.studies.structure import Part, first_uses, structure, tell_of_uncounted, traced
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, recipe_of
@@ -70,15 +73,15 @@ def common_lines(
     parts: list[Part] = []
     if ALL in (*heads, *layers, *modules):
         parts = list(structure(source, uses).walk())[1:]
-    where = str(source.checkpoint)
+    checkpoint = source.checkpoint
     lines: list[Line] = []
     if ALL in heads:
         tell_of_uncounted(source)
     for one in heads:
-        patterns = _heads(parts, where) if one == ALL else [one]
+        patterns = _heads(parts, checkpoint) if one == ALL else [one]
         lines += [{"kind": "heads", "pattern": pattern} for pattern in patterns]
     for one in layers:
-        places = _layers(parts, where) if one == ALL else [_split(one)]
+        places = _layers(parts, str(checkpoint)) if one == ALL else [_split(one)]
         lines += [{"kind": "layers", "base": base, "part": part} for base, part in places]
     every = [part.name for part in parts if part.kind != "tensor"]
     lines += [{"kind": "modules", "pattern": every if one == ALL else [one]} for one in modules]
@@ -90,12 +93,15 @@ def general(name: str) -> str:
     return ".".join("*" if level.isdecimal() else level for level in name.split("."))
 
 
-def _heads(parts: Iterable[Part], where: str) -> list[str]:
+def _heads(parts: Iterable[Part], checkpoint: Checkpoint) -> list[str]:
     attentions = [one for one in parts if one.kind == "attention"]
     if not any(one.heads for one in attentions):
+        refuse_unreadable(checkpoint)
+        for name, reason in checkpoint.quantized.items():
+            raise not_cut(name, reason)
         raise UserError(
-            f"{where} has no attention heads that can be told apart and removed; a recipe can say "
-            "num_heads"
+            f"{checkpoint} has no attention heads that can be told apart and removed; a recipe can "
+            "say num_heads"
         )
     uncut = {general(one.name) for one in attentions if not one.heads}
     names = (one.name for one in attentions if one.heads)

@@ -1,7 +1,7 @@
 """What a folder is that holds no weights under the usual names, and the way to those it has."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ablate_kit.checkpoints.formats.detect_format import (
@@ -50,11 +50,7 @@ def folder_words(folder: Path, files: Collection[str]) -> str:
         return f"it is a checkpoint of Orbax (JAX){ELSEWHERE}"
     if folder.suffix == ".mlpackage":
         return f"it is a Core ML model{EXPORTED}"
-    weights = sorted(
-        name
-        for name in files
-        if _WEIGHTS.fullmatch(name) and not holds_state(name) and not named_like(name)
-    )
+    weights = _weights(files)
     if programs := {Path(name).with_suffix(".bin").name for name in files if name.endswith(".xml")}:
         weights = [name for name in weights if name not in programs]
         if not weights:
@@ -70,6 +66,19 @@ def folder_words(folder: Path, files: Collection[str]) -> str:
     if folders := _folders_of_weights(folder):
         return f"name one of its folders: {_listed(folders)}"
     return f"it holds {_listed(sorted(files))}" if files else "it holds no files"
+
+
+def weights_in(folder: Path) -> list[str]:
+    """The files in it that hold weights, by their names."""
+    return _weights(one.name for one in visible(folder, "*"))
+
+
+def _weights(files: Iterable[str]) -> list[str]:
+    return sorted(
+        name
+        for name in files
+        if _WEIGHTS.fullmatch(name) and not holds_state(name) and not named_like(name)
+    )
 
 
 def _folders_of_weights(folder: Path) -> list[str]:

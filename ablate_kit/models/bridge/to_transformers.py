@@ -26,7 +26,7 @@ from ablate_kit.models.bridge.official.families import FAMILIES, family_of
 from ablate_kit.models.bridge.official.told_by_file import Told
 from ablate_kit.models.labels.classes import ClassNames
 from ablate_kit.models.unsupported.known_elsewhere import GUIDE, OWN, refuse_known_elsewhere
-from ablate_kit.models.unsupported.number_types import check_number_types
+from ablate_kit.models.unsupported.number_types import check_number_types, refuse_unreadable
 from ablate_kit.models.unsupported.recognized_inside import refuse_if_inside
 from detector.disk.atomic import new_folder
 
@@ -111,6 +111,7 @@ def to_transformers(
     elif has_configuration(checkpoint):
         model = mmdet_counterpart(checkpoint)
     else:
+        refuse_unreadable(checkpoint)
         refuse_if_inside(checkpoint, lambda one: bool(family_of(one)))
         from ablate_kit.models.frameworks.torchvision_builds import looks_like_one
 

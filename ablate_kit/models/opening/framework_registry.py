@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ablate_kit.anatomy.anatomy import USUAL, Anatomy
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.formats.folder_contents import weights_in
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.checkpoints.located import located
 from ablate_kit.errors import UserError, did_you_mean
@@ -18,7 +19,9 @@ from ablate_kit.models.framework import Framework
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.frameworks.source_files import check_configurations
 from ablate_kit.models.unsupported.known_elsewhere import GUIDE, OWN, refuse_known_elsewhere
+from ablate_kit.models.unsupported.number_types import check_number_types, refuse_unreadable
 from ablate_kit.models.unsupported.recognized_inside import refuse_if_inside
+from ablate_kit.plural import first_few
 from ablate_kit.registry import Registry
 
 BUILT_IN = {
@@ -62,14 +65,26 @@ def choose(checkpoint: Checkpoint, model: str | None = None) -> Chosen:
             f"{checkpoint.path} is a file of {family}; ablate convert {checkpoint.path} "
             "--to transformers -o FOLDER makes a folder of it that opens"
         )
+    refuse_unreadable(checkpoint)
+    check_number_types(checkpoint)
     refuse_if_inside(checkpoint, lambda inside: bool(family_of(inside) or recognized(inside)))
     refuse_known_elsewhere(checkpoint, "".join(broken))
     # As short as it is: of an error that is too long for a line the middle is left out.
+    without = " without config.json" if checkpoint.folder else ""
     raise UserError(
-        f"{checkpoint.path} is of no framework that is recognized; give --model "
+        f"{checkpoint.path}{without} is of no framework that is recognized; give --model "
         "transformers:FOLDER (with its config), mmdet:CONFIG.py, libreyolo (official files "
-        f"of YOLOX, RTMDet ...) or {OWN} ({GUIDE}){''.join(broken)}"
+        f"of YOLOX, RTMDet ...) or {OWN} ({GUIDE}){''.join(broken)}{_beside(checkpoint)}"
     )
+
+
+def _beside(checkpoint: Checkpoint) -> str:
+    """Files of a folder that hold weights, too."""
+    if checkpoint.folder is None:
+        return ""
+    taken = {one.name for one in checkpoint.archive.files}
+    others = [one for one in weights_in(checkpoint.folder) if one not in taken]
+    return f"; checkpoints beside it: {first_few(others, 4)}" if others else ""
 
 
 def recognized(checkpoint: Checkpoint) -> Chosen | None:

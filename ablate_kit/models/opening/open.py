@@ -4,14 +4,19 @@ from pathlib import Path
 
 from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.told import tell
+from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.framework import Request
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.models.inference.detect import full_float32
 from ablate_kit.models.labels.classes import read_class_names
-from ablate_kit.models.opening.framework_registry import choose
-from ablate_kit.models.unsupported.number_types import check_number_types
+from ablate_kit.models.opening.framework_registry import Chosen, choose
+from ablate_kit.models.unsupported.known_elsewhere import refuse_adapter_in_file
+from ablate_kit.models.unsupported.number_types import check_number_types, refuse_unreadable
+from ablate_kit.models.unsupported.recognized_inside import refuse_if_inside
 from ablate_kit.plural import counted
+
+_SHARE = 1 / 3  # of a file's tensors, of which a detector is made to see whether they fit
 
 
 def open_adapter(
@@ -45,11 +50,32 @@ def open_adapter(
     given = names.names if names else ()
     request = Request(chosen.place, device, trust_remote_code, given)
     with full_float32():
-        adapter = chosen.framework.open(checkpoint, request)
+        try:
+            adapter = chosen.framework.open(checkpoint, request)
+        except UserError:
+            if not chosen.model.startswith(f"{own_code.NAME}:"):  # nobody knows what that does
+                _explain(checkpoint, chosen, request)
+            raise
     _tell_of_nan(adapter, checkpoint)
     if names:
         adapter.classes = names.of(adapter.classes, str(checkpoint.path))
     return adapter
+
+
+def _explain(checkpoint: Checkpoint, chosen: Chosen, request: Request) -> None:
+    """Raises ``UserError`` where it is known why the weights do not fit: what the model misses
+    cannot be read, or has an adapter around it, or a beginning of names before it."""
+
+    def opens(inside: Checkpoint) -> bool:
+        try:
+            chosen.framework.open(inside, request)
+        except UserError:
+            return False
+        return True
+
+    refuse_unreadable(checkpoint)
+    refuse_adapter_in_file(checkpoint)
+    refuse_if_inside(checkpoint, opens, _SHARE)
 
 
 def _tell_of_nan(adapter: Adapter, checkpoint: Checkpoint) -> None:

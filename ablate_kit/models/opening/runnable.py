@@ -94,7 +94,7 @@ def _made(
 def _conversion(
     checkpoint: Checkpoint, model: str | None, trusted: bool, classes: ClassNames | None
 ) -> Bridge | None:
-    if checkpoint.folder is not None or model not in (None, "transformers"):
+    if checkpoint.has_config_file or model not in (None, "transformers"):
         return None
     if model is None and (chosen := recognized(checkpoint)):
         if chosen.model != "mmdet" or trusted:

@@ -1,6 +1,7 @@
 """Files of detectors that nothing here runs: what they are, and what can be done with them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +9,20 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.archive import weights_file
 from ablate_kit.checkpoints.formats.folder_contents import MERGE
 from ablate_kit.checkpoints.formats.shards import is_index
+from ablate_kit.checkpoints.pickle.saved_modules import SavedModule
 from ablate_kit.errors import CheckpointError, UserError
 from detector.disk.bounded import SETTINGS, read_bounded
 
 OWN = "python:FILE.py:NAME"
 GUIDE = "docs/your-own-detector.md"
+# Classes of modules that hold a model, and are none.
+_WRAPPERS = {
+    "DataParallel",
+    "DistributedDataParallel",
+    "FullyShardedDataParallel",
+    "OptimizedModule",
+    "AveragedModel",
+}
 _OWN_CODE = f"build it with its own code: --model {OWN} ({GUIDE})"
 
 
@@ -30,8 +40,14 @@ class Elsewhere:
     way: str = _OWN_CODE
 
 
+ADAPTER = Elsewhere(
+    "an adapter of PEFT, with the model or without it",
+    # Names of what it adds, of what it wraps, and of what is around all.
+    (r".*\.lora_[A-Z]\..+|.*\.base_layer\.(weight|bias)|base_model\.model\..+",),
+    MERGE,
+)
 KNOWN = (
-    Elsewhere("an adapter of PEFT, with the model or without it", (r".*\.lora_A\..+",), MERGE),
+    ADAPTER,
     Elsewhere(
         "detrex, of which DINO alone is converted",
         (r"transformer\.encoder\.layers\.0\.attentions\.0\..+", r"backbone\..+"),
@@ -71,11 +87,7 @@ def refuse_known_elsewhere(checkpoint: Checkpoint, also: str = "") -> None:
     repository that is known by its names.
     """
     if checkpoint.tensors and (whole := checkpoint.modules_above(next(iter(checkpoint.tensors)))):
-        raise UserError(
-            f"{checkpoint.path} is a whole module of the class {whole[-1].class_name}; no code of "
-            "a file is run, so say how it is built and what its outputs mean: --model "
-            f"{OWN} ({GUIDE}){also}"
-        )
+        raise _refusal_of_module(checkpoint.path, whole, also)
     folder = checkpoint.path.parent
     config = folder / "config.json"
     described = config.is_file() and b'"model_type"' in read_bounded(config, SETTINGS)
@@ -86,11 +98,31 @@ def refuse_known_elsewhere(checkpoint: Checkpoint, also: str = "") -> None:
             f"{'the folder' if stands else '--model'}, whose config.json says what they are of: "
             f"{'' if stands else 'transformers:'}{folder}"
         )
-    if one := _known(checkpoint):
+    if one := next((one for one in KNOWN if _is(one, checkpoint)), None):
         raise UserError(
             f"{checkpoint.path} has the names of {one.what}; it is inspected and cut as it is; to "
             f"run it, {one.way}{also}"
         )
+
+
+def refuse_adapter_in_file(checkpoint: Checkpoint) -> None:
+    """Raises ``UserError`` where tensors are of an adapter, which no framework here adds."""
+    if _is(ADAPTER, checkpoint):
+        raise UserError(
+            f"{checkpoint.path} has the names of {ADAPTER.what}; to run it, {ADAPTER.way}"
+        )
+
+
+def _refusal_of_module(path: Path, whole: Sequence[SavedModule], also: str) -> UserError:
+    """Of a file that holds a module, of which ``whole`` lies above a tensor, outermost last."""
+    names = [one.class_name for one in reversed(whole)]
+    kind = next((one for one in names if one.rpartition(".")[2] not in _WRAPPERS), names[0])
+    way = f"say how it is built and what its outputs mean: --model {OWN} ({GUIDE})"
+    if kind.startswith("transformers."):
+        way = "give --model transformers:FOLDER, the folder of its config.json"
+    return UserError(
+        f"{path} is a whole module of the class {kind}; no code of a file is run, so {way}{also}"
+    )
 
 
 def _stands_for(folder: Path, file: Path) -> bool:
@@ -102,13 +134,6 @@ def _stands_for(folder: Path, file: Path) -> bool:
     return weights == file or is_index(weights)
 
 
-def _known(checkpoint: Checkpoint) -> Elsewhere | None:
+def _is(one: Elsewhere, checkpoint: Checkpoint) -> bool:
     names = list(checkpoint.tensors)
-    return next(
-        (
-            one
-            for one in KNOWN
-            if all(any(re.fullmatch(sign, name) for name in names) for sign in one.signs)
-        ),
-        None,
-    )
+    return all(any(re.fullmatch(sign, name) for name in names) for sign in one.signs)

@@ -45,6 +45,17 @@ QUANTO = {
     "q.input_scale": torch.ones(1),
     "q.bias": FLOAT,
 }
+TORCHAO = {  # as its safetensors files have it, and those of earlier versions
+    "q._weight_qdata": torch.ones(4, 4, dtype=torch.int8),
+    "q._weight_scale": torch.ones(4, 1),
+    "q._weight_zero_point": torch.zeros(4, 1, dtype=torch.int8),
+    "q.bias": FLOAT,
+}
+TORCHAO_FLOAT_8 = {
+    "q.weight:qdata": torch.ones(4, 4).to(torch.float8_e4m3fn),
+    "q.weight:scale": torch.ones(4, 1),
+    "q.bias": FLOAT,
+}
 QUANTO_FLOAT_8 = {"q.weight._data": torch.ones(4).to(torch.float8_e5m2), "q.weight._scale": FLOAT}
 BARE = {"q.weight": torch.ones(4, 4, dtype=torch.int8), "q.bias": FLOAT}
 FLOAT_8 = {"q.weight": torch.ones(4, 4).to(torch.float8_e4m3fn), "q.weight_scale": torch.ones(1)}
@@ -68,6 +79,8 @@ USABLE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "compressed": (PACKED, ["q.bias"]),
     "Quanto": (QUANTO, ["q.bias"]),
     "Quanto 8-bit float": (QUANTO_FLOAT_8, []),
+    "torchao": (TORCHAO, ["q.bias"]),
+    "torchao 8-bit float": (TORCHAO_FLOAT_8, ["q.bias"]),
     "no scale": (BARE, ["q.bias"]),
     "8-bit float": (FLOAT_8, []),
     "plain": (PLAIN, list(PLAIN)),
@@ -139,6 +152,16 @@ def test_heads_of_quantized_attention_are_refused_as_that(save: Any) -> None:
         ),
     ):
         select_attentions("a", checkpoint.tensors, "file", quantized=checkpoint.quantized)
+
+
+def test_heads_whose_columns_are_packed_are_refused_as_quantized(save: Any) -> None:
+    parts = ("q_proj", "k_proj", "v_proj", "o_proj")
+    tensors = {f"a.{part}{name[1:]}": value for part in parts for name, value in BITS_4.items()}
+    with (
+        open_checkpoint(save(tensors)) as checkpoint,
+        pytest.raises(UserError, match=r"^a\.o_proj\.weight is quantized, in uint8, .* cut"),
+    ):
+        select_attentions("a", checkpoint.tensors, "it", heads=2, quantized=checkpoint.quantized)
 
 
 class Packed(nn.Module):

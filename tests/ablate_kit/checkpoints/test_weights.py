@@ -48,6 +48,11 @@ def save(tmp_path: Path) -> Any:
         ({"student": W, "model": W}, ["model", "student"]),
         ({"model": W, "ema_state": E, "trainer": {"iteration": 3, "inner": {"optim": OPTIMIZER}}},
          ["model", "ema_state"]),
+        ([W, [OPTIMIZER]], ["0"]),
+        ((OPTIMIZER, W), ["1"]),
+        ({"model": W, "opts": [OPTIMIZER, OPTIMIZER]}, ["model"]),
+        ({"model.q.packed": (W["conv.bias"], None), "model.k": [W["conv.bias"]], **W}, [""]),
+        ({"model.q": {"0": W["conv.bias"]}, "model.k": W, **W}, ["", "model.q", "model.k"]),
         ({"backbone_state_dict": W, "neck_state_dict": W, "accuracy": 0.5},
          ["backbone_state_dict+neck_state_dict"]),
         (

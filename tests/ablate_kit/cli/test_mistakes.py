@@ -90,6 +90,9 @@ def test_a_folder_of_a_training_run_tells_its_checkpoints(
     for name in ("best.pth", "model.safetensors", "log.jsonl", "optimizer.bin", "scheduler.bin"):
         (tmp_path / name).write_bytes(hybrid.read_bytes())
     line = refuse("study", tmp_path, "--shapes")
+    assert "without config.json is of no framework that is recognized" in line
+    assert line.endswith("; checkpoints beside it: best.pth\n")
+    line = refuse("study", tmp_path, "--shapes", "--model", "transformers")
     assert line.endswith("it has no config.json; checkpoints in it: best.pth, model.safetensors\n")
 
 

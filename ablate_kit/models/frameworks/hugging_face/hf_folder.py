@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ablate_kit.checkpoints.formats.folder_contents import MERGE, holds_state
+from ablate_kit.checkpoints.formats.folder_contents import MERGE, weights_in
 from ablate_kit.checkpoints.hub import download_code
 from ablate_kit.device_errors import is_of_memory
 from ablate_kit.errors import UserError
@@ -26,8 +26,6 @@ from detector.disk.bounded import SETTINGS, read_bounded
 # What transformers reads beside the weights.
 PREPARING = ("preprocessor_config.json", "processor_config.json")
 FILES = ("config.json", *PREPARING, "tokenizer_config.json")
-# Of files that a folder of a training run may hold in its place.
-_WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 ATTENTION = ("attn_implementation", "experts_implementation")
 # Keys of how many modules are made, one after the other and in lists, before any weight is read.
 _COUNTS = re.compile(r".*(?:layers|depths?|blocks|levels|stages|repeats?|points)")
@@ -39,11 +37,7 @@ def check_folder(folder: Path, *, trusted: bool) -> None:
     """Refuses a folder that is not one, or asks for what is not in it, or for code untrusted."""
     files = {name: _read(folder / name) for name in FILES if (folder / name).exists()}
     if "config.json" not in files:
-        held = sorted(
-            one.name
-            for one in folder.iterdir()
-            if one.suffix in _WEIGHTS and not holds_state(one.name)
-        )
+        held = weights_in(folder)
         told = f"; checkpoints in it: {first_few(held, 4)}" if held else ""
         raise UserError(f"{folder} is no Hugging Face folder: it has no config.json{told}")
     own = bundled(files["config.json"])

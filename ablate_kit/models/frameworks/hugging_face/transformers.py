@@ -239,7 +239,7 @@ def _knobs(adapter: TransformersAdapter) -> TransformersKnobs:
 FRAMEWORK = Framework(
     _opened,
     takes="[:FOLDER]",
-    recognizes=lambda checkpoint: checkpoint.folder is not None,
+    recognizes=lambda checkpoint: checkpoint.has_config_file,
     files=_files,
     packages=("transformers",),
     training=_training,

@@ -1,5 +1,6 @@
 """Files of detectors whose code is elsewhere: the line says whose they are, and how they run."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ OWN = "to run it, build it with its own code: --model python:"
 FILES = {
     "LoRA": (
         ("base_model.model.backbone.conv.weight", "base_model.model.q_proj.lora_A.default.weight"),
+        "an adapter of PEFT, .* to run it, merge it into that model",
+    ),
+    "IA3": (
+        ("base_model.model.q_proj.base_layer.weight", "base_model.model.q_proj.ia3_l.default"),
         "an adapter of PEFT, .* to run it, merge it into that model",
     ),
     "detrex DINO": (
@@ -77,6 +82,25 @@ def test_what_is_known_of_no_repository_is_said_to_be_unknown(tmp_path: Path) ->
             choose(checkpoint)
         with pytest.raises(UserError, match="no file of an official repository"):
             to_transformers(checkpoint)
+
+
+@pytest.mark.parametrize("around", [torch.nn.DataParallel, torch.optim.swa_utils.AveragedModel])
+def test_a_whole_module_is_called_by_the_class_inside_what_wraps_it(
+    tmp_path: Path, around: Callable[[torch.nn.Module], torch.nn.Module]
+) -> None:
+    torch.save(around(torch.nn.Linear(2, 2)), tmp_path / "a.pth")
+    message = r"is a whole module of the class torch\.nn\.modules\.linear\.Linear; .* say how"
+    with open_checkpoint(tmp_path / "a.pth") as one, pytest.raises(UserError, match=message):
+        choose(one)
+
+
+def test_of_a_whole_module_of_transformers_the_folder_is_asked_for(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1])
+    torch.save(transformers.ResNetModel(config), tmp_path / "a.pth")
+    message = r"ResNetModel; .* give --model transformers:FOLDER, the folder of its config\.json"
+    with open_checkpoint(tmp_path / "a.pth") as one, pytest.raises(UserError, match=message):
+        choose(one)
 
 
 def test_whole_modules_are_not_converted_either(tmp_path: Path) -> None:
