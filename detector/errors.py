@@ -23,15 +23,23 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """``'; did you mean "..."?'`` for the candidate nearest to ``name``, or an empty string.
 
     Where ``name`` is the beginning of some ("train" of "train_images"), for up to three of those.
+    None is near a number: 70 is no misspelled 7.
     """
     from difflib import get_close_matches  # seldom needed, and slower to import than all else here
 
-    known = list(dict.fromkeys(candidates))
+    known = [] if name.lstrip("-").isdecimal() else list(dict.fromkeys(candidates))
     near = [f'"{one}"' for one in known if name and one.startswith(f"{name}_")][:3] or [
         f'"{one}"' for one in get_close_matches(name, known, n=1, cutoff=0.6)
     ]
     *others, last = near or [""]
     return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
+
+
+def nearest_or_all(name: str, known: Iterable[str]) -> str:
+    """``did_you_mean``; where nothing is near, what there is."""
+    known = list(known)
+    more = f" and {len(known) - 12} more" if len(known) > 12 else ""
+    return did_you_mean(name, known) or f"; there are {', '.join(known[:12])}{more}"
 
 
 def check_can_write(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from detector.data.image_files import Exif, check_exif, check_stored_size, stored_image
+from detector.data.image_files import Exif, check_exif, check_stored_size, missing, stored_image
 from detector.data.image_files import Pixels as Pixels
 from detector.data.image_files import decode as decode
 from detector.data.image_files import read_image as read_image
@@ -168,12 +168,20 @@ def check_learnable(dataset: Dataset) -> None:
 
 
 def check_scorable(dataset: Dataset) -> None:
-    """Refuses a labelled data set without any object, to be found or ignored."""
+    """Refuses a labelled data set without any object, to be found or ignored, and one of files of
+    which some are missing: a run may come to the first of these after hours."""
     if is_labelled(dataset) and not any(
         len(dataset.annotations(index)) for index in range(len(dataset))
     ):
         none = f"none of the {len(dataset):,} images has an object"
         raise UserError(f"{none}, so there is nothing to score against")
+    if not is_of_files(dataset):
+        return
+    paths = (file_of(dataset, index) for index in range(len(dataset)))
+    if gone := [path for path in paths if not path.exists()]:
+        more, rest = len(gone) - 1, len(dataset) - 1
+        many = f"{more:,} of the other {rest:,} images" if more < rest else "all others"
+        raise missing(gone[0], f", as {'is' if more == 1 else 'are'} {many}" if more else "")
 
 
 def subset(dataset: Dataset, indices: Iterable[int]) -> Dataset:

@@ -83,7 +83,7 @@ def stored_image(path: Path, exif: Exif = "ignore") -> bytes:
     try:
         return read_bounded(path) + (b"exif" if exif == "apply" else b"")
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except OSError as error:
         raise UserError(f"{path}: image cannot be read: {error.strerror or error}") from None
 
@@ -252,14 +252,14 @@ _BROKEN = (
 )  # fmt: skip
 
 
-def _missing(path: Path) -> UserError:
+def missing(path: Path, others: str = "") -> UserError:
     """With the folder beside it that holds an image of this name, as split folders do, or that of
     a name whose folders are already in the path, or are separated as on Windows."""
     last = PureWindowsPath(path.name).name
     near = [*sorted(path.parent.glob(f"*/{escape(last)}")), path.parent / last]
     near.append(path.parent.parent / last)
     there = next((f"; there is one in {one.parent}" for one in near if one.is_file()), "")
-    return UserError(f"{path}: image file is missing{there}")
+    return UserError(f"{path}: image file is missing{others}{there}")
 
 
 def _opened(path: Path, look: Callable[[Image.Image], T], data: bytes | None = None) -> T:
@@ -277,7 +277,7 @@ def _opened(path: Path, look: Callable[[Image.Image], T], data: bytes | None = N
                 raise UserError(f"{path} is PostScript, a program; expected an image file")
             return look(image)
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     # Pillow's plug-ins report a broken file by any of these.
     except Image.DecompressionBombError as error:
         raise UserError(

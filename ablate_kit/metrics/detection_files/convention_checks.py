@@ -39,6 +39,8 @@ def usable(raw: Raw, truth: GroundTruth, *, skip_bad: bool) -> tuple[Flags, list
         keep[rows] = False
         place, problem = raw.place(int(rows[0])), told(int(rows[0]))
         if not skip_bad:
+            if len(rows) == len(raw) > 1:
+                raise UserError(f"{place}: {problem} (in all {len(rows):,} rows)")
             many = f" ({len(rows):,} such rows)" if len(rows) > 1 else ""
             raise UserError(f"{place}: {problem}{many}; --skip-bad leaves them out")
         notes.append(f"{counted(len(rows), 'row')} left out, first {place}: {problem}")
@@ -56,7 +58,7 @@ def _problems(raw: Raw, truth: GroundTruth) -> Iterator[tuple[Flags, Callable[[i
 
     def label(row: int) -> str:
         name = str(raw.label_names[row])
-        near = did_you_mean(name, (*map(str, truth.category_ids), *truth.classes))
+        near = _renumbered(raw, truth) or did_you_mean(name, truth.classes)
         return f"category {name} is not one of the {len(truth.classes)} of the ground truth{near}"
 
     yield np.less(raw.image, 0), image
@@ -64,6 +66,18 @@ def _problems(raw: Raw, truth: GroundTruth) -> Iterator[tuple[Flags, Callable[[i
     yield np.logical_not(np.isfinite(raw.scores)), lambda row: f"the score is {raw.scores[row]}"
     broken = np.logical_not((np.abs(raw.boxes) < LARGEST).all(axis=1))  # NaN is not less
     yield broken, lambda row: f"the box {raw.boxes[row].tolist()} is not four numbers of pixels"
+
+
+def _renumbered(raw: Raw, truth: GroundTruth) -> str:
+    """Of categories that are numbers: what numbers there are, and whether they seem to count the
+    classes."""
+    names = set(np.asarray(raw.label_names).tolist())
+    if not all(isinstance(name, int) for name in names):
+        return ""
+    ids, low, high = truth.category_ids, min(names), max(names)
+    counts = low in (0, 1) and high < low + len(ids)
+    meant = f", as if they counted the classes from {low}" if counts else ""
+    return f", whose ids are {min(ids)} to {max(ids)}; those of the file are {low} to {high}{meant}"
 
 
 def check_convention(raw: Raw, truth: GroundTruth) -> None:

@@ -32,6 +32,10 @@ from detector.data.formats.records import MALFORMED, Records
 from detector.disk.bounded import PACKED_ERRORS, read_bounded
 from detector.errors import UserError
 
+# Of how many boxes which share must leave their image, and fit into it as two corners, so that no
+# boxes of objects as large as their images are meant; and pixels by which a file may round.
+_FEWEST, _AGAINST, _FITTING, _SLACK = 20, 0.3, 0.98, 2.0
+
 _PARTS = "an object with images, annotations and categories"
 _FROM_ROWS = ", which ablate data huggingface FOLDER makes of a Hugging Face data set"
 
@@ -67,9 +71,12 @@ def read_instances(
     """The parsed file, plain or gzipped.
 
     Raises:
-        UserError: the file is no JSON object with the three lists; and as ``instances_in``.
+        UserError: the file is no JSON object with the three lists; its boxes are evidently two
+            corners; and as ``instances_in``.
     """
-    return instances_in(read_document(path), path, difficult, with_files=with_files, tell=tell)
+    found = instances_in(read_document(path), path, difficult, with_files=with_files, tell=tell)
+    _check_sizes(found, path, tell)
+    return found
 
 
 def instances_in(
@@ -200,6 +207,24 @@ def _boxes(objects: Records) -> Floats:
         else:
             boxes[place] = values
     return boxes
+
+
+def _check_sizes(found: Instances, path: Path, tell: Tell) -> None:
+    """Tells of boxes that are evidently x1, y1, x2, y2: many leave their image as they are to be
+    read, and hardly any does as two corners."""
+    side = np.stack([found.widths, found.heights], axis=1)[found.image].astype(np.float64)
+    sized = (side > 0).all(axis=1)
+    first, second, side = found.boxes[sized, :2], found.boxes[sized, 2:], side[sized]
+    if len(side) < _FEWEST:
+        return
+    leaving = (first + second > side + _SLACK).any(axis=1).mean()
+    fitting = ((second >= first) & (second <= side + _SLACK)).all(axis=1).mean()
+    if leaving > _AGAINST and fitting > _FITTING:
+        tell(
+            MALFORMED,
+            f"{path}: the boxes look like x1, y1, x2, y2: as x, y, width, height, which COCO has, "
+            f"{leaving:.0%} of them would leave their image",
+        )
 
 
 def _small_numbers(values: list[Any]) -> bool:

@@ -7,7 +7,7 @@ from detector.data.formats.fields import shown
 from detector.data.image_files import SUFFIXES
 from detector.disk.bounded import text_of
 from detector.disk.visible import visible
-from detector.errors import UserError, did_you_mean, no_folder
+from detector.errors import UserError, nearest_or_all, no_folder
 
 
 def parse_split(split: str) -> tuple[tuple[str, str], ...]:
@@ -105,7 +105,7 @@ def split_file(folder: Path, split: str) -> Path:
         raise no_folder(lists, "a VOC year keeps its splits there")
     names = [path.stem for path in visible(lists, "*.txt")]
     if split not in names:
-        raise UserError(f'no split "{split}" in {lists}{did_you_mean(split, names)}')
+        raise UserError(f'no split "{split}" in {lists}{nearest_or_all(split, names)}')
     return lists / f"{split}.txt"
 
 

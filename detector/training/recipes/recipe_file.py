@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from detector.bounds import Count, Natural
 from detector.disk.bounded import allowed, read_bounded, too_large
-from detector.errors import UserError, did_you_mean
+from detector.errors import UserError, did_you_mean, nearest_or_all
 from detector.yaml_values import DEEPEST, LARGEST, YamlError, read_yaml
 from detector.yaml_values import Path as Place
 
@@ -165,7 +165,7 @@ def refuse_unknown(section: Place, given: Mapping[str, object], known: Sequence[
     for name in given:
         if name not in known:
             shown, place = name[:SHOWN], ".".join(map(str, section))
-            problem = f'unknown key "{place}.{shown}"{did_you_mean(shown, known)}'
+            problem = f'unknown key "{place}.{shown}"{nearest_or_all(shown, known)}'
             raise WrongValueError((*section, name), problem)
 
 
@@ -228,7 +228,7 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> tuple[Place
     prefix = f"{place}: " if place else ""
     if problem["type"] in misspelled:
         name = str(steps[-1])[:SHOWN]
-        return steps, f'unknown key "{place}"{did_you_mean(name, _fields(options[0]))}'
+        return steps, f'unknown key "{place}"{nearest_or_all(name, _fields(options[0]))}'
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         kinds = [tag for option in options if (tag := _tag(option))]
         section = problem["input"]

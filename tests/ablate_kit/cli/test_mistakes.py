@@ -171,7 +171,7 @@ def test_data_sets(refuse: Run, hybrid: Path, coco: tuple[Path, Path], tmp_path:
     images = tmp_path / "above" / "val"
     shutil.copytree(coco[1], images)
     above = refuse("eval", hybrid, "--annotations", coco[0], "--images", images.parent)
-    assert above.endswith(f"image file is missing; there is one in {images}\n")
+    assert above.endswith(f"image file is missing, as are all others; there is one in {images}\n")
 
     bad = json.loads(coco[0].read_text())
     bad["annotations"][0]["category_id"] = 99

@@ -41,8 +41,17 @@ def read(tmp_path, against):
         ({"score": math.nan}, "the score is nan"),
         ({"score": None}, "the score is nan"),
         ({"score": -math.inf}, "the score is -inf"),
-        ({"image_id": 200}, 'image 200 is not one of the 2 of the ground truth; did you mean "20"'),
-        ({"category_id": 0}, "category 0 is not one of the 2"),
+        ({"image_id": 200}, "image 200 is not one of the 2 of the ground truth ("),
+        (
+            {"category_id": 0},
+            "category 0 is not one of the 2 of the ground truth, whose ids are 1 to 2; those of "
+            "the file are 0 to 1, as if they counted the classes from 0 (",
+        ),
+        (
+            {"category_id": 9},
+            "category 9 is not one of the 2 of the ground truth, whose ids are 1 to 2; those of "
+            "the file are 1 to 9 (",
+        ),
         ({"bbox": [1, 2, math.nan, 4]}, "the box [1.0, 2.0, nan, 4.0] is not four numbers"),
         ({"bbox": [1, 2, 1e40, 4]}, "the box [1.0, 2.0, 1e+40, 4.0] is not four numbers"),
     ],
@@ -58,6 +67,11 @@ def test_rows_that_cannot_be_scored(read, bad, told):
     assert found.scores.tolist() == [0.5, 0.25]
     assert len(notes) == 1
     assert notes[0].startswith("2 rows left out, first ")
+
+
+def test_where_no_row_can_be_scored_nothing_is_to_be_left_out(read):
+    with pytest.raises(UserError, match=r"image 7 is not one of the 2 .* \(in all 2 rows\)$"):
+        read(*[GOOD | {"image_id": 7}] * 2)
 
 
 @pytest.mark.parametrize(

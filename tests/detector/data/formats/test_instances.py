@@ -262,3 +262,28 @@ def test_all_readers_see_the_same_objects_or_refuse_with_the_same_words(
         assert np.array_equal(getattr(scored, name), getattr(data, name)), name
     assert scored.category_ids == data.category_ids
     assert len(read_instances(path, "keep", with_files=True).ids) == len(document["annotations"])
+
+
+@pytest.mark.parametrize(
+    ("box", "count", "corners"),
+    [
+        ([20, 12, 35, 28], 20, True),
+        ([20, 12, 35, 28], 19, False),  # too few to tell
+        ([5, 4, 32, 22], 20, False),  # large, and inside of its image
+        ([1, 1, 45, 36], 20, False),  # leaves it either way
+    ],
+)
+def test_boxes_of_two_corners_are_refused(
+    box: list[int], count: int, corners: bool, folder: Path
+) -> None:
+    one = {"image_id": 1, "category_id": 7, "bbox": box}
+    annotations = [{"id": number} | one for number in range(1, count + 1)]
+    path = write(folder, PLAIN | {"annotations": annotations})
+    problems = [one.message for one in looked_at(path, folder).problems]
+    assert any("the boxes look like x1, y1, x2, y2" in text for text in problems) == corners
+    if corners:
+        for read in (lambda: Coco(path, folder), lambda: read_annotations(path)):
+            with pytest.raises(UserError, match="which COCO has, 100% of them would leave"):
+                read()
+    else:
+        assert len(Coco(path, folder).annotations(0)) == count
