@@ -56,7 +56,12 @@ def _words(names: Iterable[str], found: list[str]) -> str:
     names = list(names)
     inner = {name.rpartition("/")[2] for name in names}
     if inner & {"archive_format", "serialized_exported_program.json", "serialized_state_dict.json"}:
-        return "it is a program of torch.export; save the model's state_dict() with torch.save"
+        return (
+            "it is a program of torch.export; save the model's state_dict() with torch.save, or "
+            "torch.export.load(FILE).state_dict"
+        )
+    if "extern_modules" in inner:
+        return "it is of torch.package; load its model, and save the state_dict() with torch.save"
     if "model.weights.h5" in inner:
         return f"it is a model of Keras{ELSEWHERE}"
     if names and all(name.endswith(".npy") for name in names):

@@ -59,6 +59,22 @@ KNOWN = (
         "installed (docs/mmdetection.md)",
     ),
     Elsewhere(
+        "Grounding DINO's repository",
+        (r"bert\..+", r"transformer\.encoder\.fusion_layers\..+"),
+        "take the same weights as a folder of transformers, such as "
+        "hf:IDEA-Research/grounding-dino-tiny (docs/evaluate.md)",
+    ),
+    Elsewhere(
+        "MMYOLO, as YOLO-World has them",
+        (r"bbox_head\.head_module\..+",),
+        "give --model mmdet:CONFIG.py --trust-remote-code, with MMDetection and MMYOLO installed "
+        "(docs/mmdetection.md)",
+    ),
+    Elsewhere(
+        "Relation DETR's or Salience DETR's repository",
+        (r"denoising_generator\..+", r"transformer\.decoder\.class_head\..+"),
+    ),
+    Elsewhere(
         "MMDetection 2, whose tensors had other names than those of version 3",
         (r"bbox_head\.transformer\..+",),
     ),

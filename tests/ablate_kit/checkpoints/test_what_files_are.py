@@ -78,6 +78,9 @@ def test_a_shard_that_is_missing_is_named_with_its_index(tmp_path: Path) -> None
         ("a.pth", b'  {"error": "Not found"}', "a JSON file"),
         ("a.pth.gz", b"\x1f\x8b\x08", "a gzip archive; unpack it first"),
         ("a.pth", b"Rar!\x1a\x07", "a RAR archive"),
+        ("m.plan", b"\x01\xfe", "a TensorRT engine, by its name; give the PyTorch"),
+        ("model.bin", b"ftrt\x01\x02", "a TensorRT engine; give the PyTorch"),
+        ("openvino_model.bin", b"\x01\x02", "the weights of a model of OpenVINO, by its name"),
         ("m.onnx", b"\x08\x0a:\x10\x00\xff", "an ONNX model, by its name; give the PyTorch"),
         ("m.xml", b'<?xml version="1.0"?>\n<net name="m">', "a model of OpenVINO"),
         ("m.gguf", b"GGUF\x03", "a GGUF file; give the PyTorch checkpoint"),
@@ -101,6 +104,7 @@ def test_other_files_are_told(tmp_path: Path, name: str, content: bytes, words: 
     [
         (["m/archive_format", "m/models/model.json"], r"it is a program of torch\.export"),
         (["config.json", "model.weights.h5"], "it is a model of Keras"),
+        (["m/model/model.pkl", "m/.data/extern_modules"], r"it is of torch\.package"),
         (["conv.npy"], r"it holds arrays of NumPy \(np\.savez\)"),
         (["readme.txt", "best.pth"], r"unpack 'best\.pth' first"),
         (["readme.txt"], r"it has no data\.pkl"),

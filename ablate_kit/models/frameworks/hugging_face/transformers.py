@@ -80,7 +80,7 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
             )
-        refuse_misfit(report, checkpoint.path)
+        refuse_misfit(report, checkpoint.path, if_foreign=_if_of_another_class(config, kind))
         fill_unsaved_buffers(module, lambda: kind(deepcopy(config)))
         arrivals, unfilled = _arrivals(kind, config, weights)
         if unfilled:
@@ -93,6 +93,17 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
     if asked:
         return OpenVocabularyAdapter(module, processor, live, request.device, asked)
     return TransformersAdapter(module, processor, live, request.device)
+
+
+def _if_of_another_class(config: Any, kind: Any) -> str:
+    """What can be done with a model of another class than the detector, which has more tensors."""
+    said = str(next(iter(config.architectures or ()), kind.__name__))
+    if said == kind.__name__ or not re.fullmatch(r"\w{1,80}", said):
+        return ""
+    return (
+        f"; the folder is of {said}: {kind.__name__}.from_pretrained(FOLDER)"
+        ".save_pretrained(NEW) keeps the detector alone"
+    )
 
 
 def _finds_what_a_text_names(transformers: Any, config: Any) -> bool:

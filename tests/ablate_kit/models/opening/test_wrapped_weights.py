@@ -3,6 +3,7 @@ to give."""
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,26 @@ def test_a_folder_without_a_configuration_is_of_what_its_tensors_tell(
     message = r"hf without config\.json is of no framework .* give --model transformers:FOLDER"
     with open_checkpoint(tmp_path / "hf") as one, pytest.raises(UserError, match=message):
         choose(one)
+
+
+def test_a_detector_with_masks_is_opened_without_or_says_how(
+    detr: Path, plain: State, tmp_path: Path
+) -> None:
+    def folder(name: str, state: State) -> Path:
+        made = Path(shutil.copytree(detr, tmp_path / name))
+        save_file(state | {"mask_head.weight": torch.ones(2)}, made / "model.safetensors")
+        config = json.loads((made / "config.json").read_text())
+        config["architectures"] = ["DetrForSegmentation"]
+        (made / "config.json").write_text(json.dumps(config))
+        return made
+
+    inside = folder("inside", put_before("detr.", plain))
+    with pytest.raises(UserError, match=r'begin with "detr\."; give --weights "detr"$'):
+        found(inside, None)
+    assert same(found(inside, None, "detr"), found(detr, None))
+    message = (
+        "no place in the model; the folder is of DetrForSegmentation: DetrForObjectDetection."
+        "from_pretrained(FOLDER).save_pretrained(NEW) keeps the detector alone"
+    )
+    with pytest.raises(UserError, match=re.escape(message)):
+        found(folder("beside", plain), None)

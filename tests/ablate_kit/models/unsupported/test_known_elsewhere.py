@@ -35,6 +35,21 @@ FILES = {
         ("query_head.transformer.level_embeds", "rpn_head.rpn_conv.weight"),
         "Co-DETR in MMDetection, .* to run it, give --model mmdet:CONFIG.py",
     ),
+    "Grounding DINO": (
+        (
+            "module.bert.embeddings.word_embeddings.weight",
+            "module.transformer.encoder.fusion_layers.0.attn.v_proj.weight",
+        ),
+        "Grounding DINO's repository; .* take the same weights as a folder of transformers",
+    ),
+    "YOLO-World": (
+        ("backbone.image_model.stem.conv.weight", "bbox_head.head_module.cls_preds.0.0.weight"),
+        "MMYOLO, as YOLO-World has them; .* give --model mmdet:CONFIG.py --trust-remote-code",
+    ),
+    "Relation DETR": (
+        ("denoising_generator.label_encoder.weight", "transformer.decoder.class_head.0.weight"),
+        f"Relation DETR's or Salience DETR's repository; .* {OWN}",
+    ),
     "MMDetection 2": (
         (f"bbox_head.{LAYER}.attentions.0.attn.in_proj_weight",),
         f"MMDetection 2, .* {OWN}",
