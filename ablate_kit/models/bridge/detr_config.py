@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablate_kit.models.architectures.bundled import BUNDLED
 from ablate_kit.models.bridge.counterpart import detector_config
+
+DEFORMABLE_DETR, DINO = ("DeformableDetr", "deformable_detr"), ("DinoDetr", "dino_detr")
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,22 @@ def detr_config(
     encoder: Stack,
     decoder: Stack,
     classes: Sequence[str],
+    levels: int | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """``backbone`` is that of the backbone; ``model``, ``kind`` and ``classes`` are those of
-    ``detector_config``."""
+    """
+    Args:
+        model: as ``detector_config`` takes it, and so ``kind`` and ``classes``.
+        backbone: the configuration of that.
+        levels: of the maps that deformable attention samples from; None where there is no such.
+        settings: further ones of the model.
+    """
+    bundled = BUNDLED.get(kind)
+    sampled = {
+        "num_feature_levels": levels,
+        "encoder_n_points": encoder.points,
+        "decoder_n_points": decoder.points,
+    }
     return detector_config(model, kind, classes) | {
         "backbone": None,
         "use_timm_backbone": False,
@@ -44,28 +60,7 @@ def detr_config(
         "decoder_attention_heads": decoder.heads,
         "decoder_ffn_dim": decoder.ffn,
         "num_queries": queries,
-    }
-
-
-def deformable_config(
-    backbone: Mapping[str, Any],
-    width: int,
-    queries: int,
-    encoder: Stack,
-    decoder: Stack,
-    classes: Sequence[str],
-    *,
-    levels: int,
-    refine: bool,
-    two_stage: bool,
-) -> dict[str, Any]:
-    """Of Deformable DETR, whose two-stage form proposes as many boxes as it has queries."""
-    kind = ("DeformableDetr", "deformable_detr")
-    return detr_config(*kind, backbone, width, queries, encoder, decoder, classes) | {
-        "num_feature_levels": levels,
-        "encoder_n_points": encoder.points,
-        "decoder_n_points": decoder.points,
-        "with_box_refine": refine,
-        "two_stage": two_stage,
-        "two_stage_num_proposals": queries,
+        **({"auto_map": bundled.auto_map} if bundled else {}),
+        **(sampled if levels else {}),
+        **settings,
     }

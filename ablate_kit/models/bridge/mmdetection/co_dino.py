@@ -6,8 +6,7 @@ from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.detr_config import Stack
-from ablate_kit.models.bridge.dino_config import dino_config
+from ablate_kit.models.bridge.detr_config import DINO, Stack, detr_config
 from ablate_kit.models.bridge.mmdetection.mmdet_names import (
     DROPPED_OF_CO_DINO,
     ORIGINAL_SWIN,
@@ -55,9 +54,8 @@ def co_dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]
         "max_pos_coords", "use_zero_padding", "train_cfg", "test_cfg", "init_cfg",
     )  # fmt: skip
     head.close()
-    config = dino_config(
-        backbone, width, queries, encoder, decoder, classes,
-        levels=levels,
+    config = detr_config(
+        *DINO, backbone, width, queries, encoder, decoder, classes, levels,
         share_class_embed=False,
         share_bbox_embed=False,
         position_temperature_height=temperature,

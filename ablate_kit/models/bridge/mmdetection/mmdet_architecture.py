@@ -10,8 +10,7 @@ from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.detr_config import Stack, deformable_config, detr_config
-from ablate_kit.models.bridge.dino_config import dino_config
+from ablate_kit.models.bridge.detr_config import DEFORMABLE_DETR, DINO, Stack, detr_config
 from ablate_kit.models.bridge.mmdetection.co_dino import co_dino
 from ablate_kit.models.bridge.mmdetection.image_pipeline import Colors, processor
 from ablate_kit.models.bridge.mmdetection.mmdet_names import (
@@ -34,54 +33,6 @@ from ablate_kit.models.bridge.mmdetection.mmdet_parts import (
     stack_of,
 )
 from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
-
-MODELS = {
-    "DETR": "DetrImageProcessor",
-    "ConditionalDETR": "ConditionalDetrImageProcessor",
-    "DABDETR": "ConditionalDetrImageProcessor",
-    "DeformableDETR": "DeformableDetrImageProcessor",
-    "DINO": "DeformableDetrImageProcessor",
-    "CoDETR": "DeformableDetrImageProcessor",
-}
-
-
-def kind_of(model: Mapping[str, Any]) -> str:
-    """Raises ``UserError`` for one that is not carried over."""
-    kind = str(model.get("type")).rpartition(".")[2]
-    if kind not in MODELS:
-        raise UserError(
-            f"cannot carry a {kind} over to transformers; expected {' or '.join(MODELS)} "
-            "(MMDetection itself runs all others: docs/mmdetection.md)"
-        )
-    return kind
-
-
-def architecture(
-    model: Mapping[str, Any], pipeline: Sequence[Any], classes: tuple[str, ...]
-) -> tuple[Counterpart, Colors]:
-    """The counterpart, and the colors' mean and deviation that ``model`` says.
-
-    Args:
-        model: the section of that name.
-        pipeline: the steps that test images go through.
-
-    Raises ``UserError`` for a model that has no exact counterpart, naming the setting.
-    """
-    kind = kind_of(model)
-    settings = Settings(model, "model")
-    settings.ignore("type", "train_cfg", "init_cfg")
-    make = {
-        "DETR": _detr,
-        "ConditionalDETR": _conditional_detr,
-        "DABDETR": _dab_detr,
-        "DeformableDETR": _deformable_detr,
-        "DINO": _dino,
-        "CoDETR": co_dino,
-    }[kind]
-    colors = _colors(settings.section("data_preprocessor"))
-    built = make(settings, processor(pipeline, MODELS[kind], colors), classes)
-    settings.close()
-    return built, colors
 
 
 def _detr(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) -> Counterpart:
@@ -119,14 +70,10 @@ def _dab_detr(model: Settings, images: Mapping[str, Any], classes: tuple[str, ..
     decoding.must("query_dim", 4, default=4)
     decoding.must("query_scale_type", "cond_elewise", default="cond_elewise")
     decoding.must("with_modulated_hw_attn", True, default=True)
-    encoder = stack_of(model.section("encoder"), width, ("self_attn",), activations=(*RELUS, PRELU))
+    known = (*RELUS, PRELU)
+    encoder = stack_of(model.section("encoder"), width, ("self_attn",), activations=known)
     decoder = stack_of(
-        decoding,
-        width,
-        ATTENTIONS,
-        post_norm=True,
-        query_pos=(False, True),
-        activations=(*RELUS, PRELU),
+        decoding, width, ATTENTIONS, post_norm=True, query_pos=(False, True), activations=known
     )
     if encoder.activation != decoder.activation:
         raise UserError(
@@ -136,15 +83,15 @@ def _dab_detr(model: Settings, images: Mapping[str, Any], classes: tuple[str, ..
     _, temperature = position_of(model.section("positional_encoding"), width, 0.0)
     check_head(model.section("bbox_head"), "DABDETRHead", width, len(classes), sigmoid=True)
     check_detections(model.section("test_cfg", {}), 100)
-    config = {
-        **detr_config("DabDetr", "dab-detr", backbone, width, queries, encoder, decoder, classes),
-        "hidden_size": width,
-        "activation_function": decoder.activation,
-        "temperature_height": temperature,
-        "temperature_width": temperature,
-        "keep_query_pos": decoder.keep_query_pos,
-        "num_patterns": patterns,
-    }
+    config = detr_config(
+        "DabDetr", "dab-detr", backbone, width, queries, encoder, decoder, classes,
+        hidden_size=width,
+        activation_function=decoder.activation,
+        temperature_height=temperature,
+        temperature_width=temperature,
+        keep_query_pos=decoder.keep_query_pos,
+        num_patterns=patterns,
+    )  # fmt: skip
     return Counterpart(config, images, DAB_DETR, DROPPED)
 
 
@@ -205,9 +152,12 @@ def _deformable_detr(
         model.section("bbox_head"), "DeformableDETRHead", parts.width, len(classes), sigmoid=True
     )
     check_detections(model.section("test_cfg", {}), 100)
-    config = deformable_config(
-        parts.backbone, parts.width, queries, parts.encoder, parts.decoder, classes,
-        levels=parts.levels, refine=refine, two_stage=two_stage,
+    config = detr_config(
+        *DEFORMABLE_DETR,
+        parts.backbone, parts.width, queries, parts.encoder, parts.decoder, classes, parts.levels,
+        with_box_refine=refine,
+        two_stage=two_stage,
+        two_stage_num_proposals=queries,
     )  # fmt: skip
     rules = deformable_detr(parts.of_backbone, box_refine=refine, two_stage=two_stage)
     return Counterpart(config, images, rules, DROPPED, parts.biases)
@@ -223,9 +173,9 @@ def _dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
     offset, temperature = position_of(place, parts.width, 0.0, -0.5)
     check_head(model.section("bbox_head"), "DINOHead", parts.width, len(classes), sigmoid=True)
     check_detections(model.section("test_cfg", {}), 100)
-    config = dino_config(
-        parts.backbone, parts.width, queries, parts.encoder, parts.decoder, classes,
-        levels=parts.levels,
+    config = detr_config(
+        *DINO, parts.backbone, parts.width, queries, parts.encoder, parts.decoder, classes,
+        parts.levels,
         share_class_embed=False,
         share_bbox_embed=False,
         position_temperature_height=temperature,
@@ -236,6 +186,49 @@ def _dino(model: Settings, images: Mapping[str, Any], classes: tuple[str, ...]) 
     swin = parts.backbone["model_type"] == "swin"
     rules = dino(parts.of_backbone, parts.decoder.layers, swin=swin)
     return Counterpart(config, images, rules, DROPPED, parts.biases)
+
+
+# What reads the configuration of each kind, and its image processor.
+MODELS = {
+    "DETR": (_detr, "DetrImageProcessor"),
+    "ConditionalDETR": (_conditional_detr, "ConditionalDetrImageProcessor"),
+    "DABDETR": (_dab_detr, "ConditionalDetrImageProcessor"),
+    "DeformableDETR": (_deformable_detr, "DeformableDetrImageProcessor"),
+    "DINO": (_dino, "DeformableDetrImageProcessor"),
+    "CoDETR": (co_dino, "DeformableDetrImageProcessor"),
+}
+
+
+def kind_of(model: Mapping[str, Any]) -> str:
+    """Raises ``UserError`` for one that is not carried over."""
+    kind = str(model.get("type")).rpartition(".")[2]
+    if kind not in MODELS:
+        raise UserError(
+            f"cannot carry a {kind} over to transformers; expected {' or '.join(MODELS)} "
+            "(MMDetection itself runs all others: docs/mmdetection.md)"
+        )
+    return kind
+
+
+def architecture(
+    model: Mapping[str, Any], pipeline: Sequence[Any], classes: tuple[str, ...]
+) -> tuple[Counterpart, Colors]:
+    """The counterpart, and the colors' mean and deviation that ``model`` says.
+
+    Args:
+        model: the section of that name.
+        pipeline: the steps that test images go through.
+
+    Raises ``UserError`` for a model that has no exact counterpart, naming the setting.
+    """
+    kind = kind_of(model)
+    settings = Settings(model, "model")
+    settings.ignore("type", "train_cfg", "init_cfg")
+    make, images = MODELS[kind]
+    colors = _colors(settings.section("data_preprocessor"))
+    built = make(settings, processor(pipeline, images, colors), classes)
+    settings.close()
+    return built, colors
 
 
 def _colors(settings: Settings) -> Colors:

@@ -88,13 +88,13 @@ def counterpart(told: Told) -> Counterpart:
     backbone = told.resnet(RESNET, (3,))
     patterns = "transformer.patterns.weight"
     classes = told.classes(told.rows("class_embed.weight"))
-    config = {
-        **detr_config("DabDetr", "dab-detr", backbone, width, queries, encoder, decoder, classes),
-        "hidden_size": width,
-        "activation_function": activation,
-        "temperature_height": told.number("pe_temperatureH", TEMPERATURE, "as temperature of rows"),
-        "temperature_width": told.number("pe_temperatureW", TEMPERATURE, "as that of columns"),
-        "keep_query_pos": f"{DECODER}.1.ca_qpos_proj.weight" in told,
-        "num_patterns": told.rows(patterns) if patterns in told else 0,
-    }
+    config = detr_config(
+        "DabDetr", "dab-detr", backbone, width, queries, encoder, decoder, classes,
+        hidden_size=width,
+        activation_function=activation,
+        temperature_height=told.number("pe_temperatureH", TEMPERATURE, "as temperature of rows"),
+        temperature_width=told.number("pe_temperatureW", TEMPERATURE, "as that of columns"),
+        keep_query_pos=f"{DECODER}.1.ca_qpos_proj.weight" in told,
+        num_patterns=told.rows(patterns) if patterns in told else 0,
+    )  # fmt: skip
     return detr.of_detr_kind(told, config, "ConditionalDetr", RULES)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.detr_config import Stack, deformable_config
+from ablate_kit.models.bridge.detr_config import DEFORMABLE_DETR, Stack, detr_config
 from ablate_kit.models.bridge.name_rules import NameRule, both, deformable, packed
 from ablate_kit.models.bridge.official.detr import (
     DECODER,
@@ -48,9 +48,11 @@ def counterpart(told: Told) -> Counterpart:
         told.number("num_queries", 300, "queries") if two_stage else told.rows("query_embed.weight")
     )
     classes = told.classes(told.rows("class_embed.0.weight"))
-    config = deformable_config(
-        backbone, width, queries, encoder, decoder, classes,
-        levels=levels, refine=refine, two_stage=two_stage,
+    config = detr_config(
+        *DEFORMABLE_DETR, backbone, width, queries, encoder, decoder, classes, levels,
+        with_box_refine=refine,
+        two_stage=two_stage,
+        two_stage_num_proposals=queries,
     )  # fmt: skip
     rules = _rules(refine=refine, two_stage=two_stage)
     return of_detr_kind(told, config, "DeformableDetr", rules)

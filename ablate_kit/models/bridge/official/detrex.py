@@ -3,7 +3,7 @@ of Detectron2, and layers have the names of MMCV's."""
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
-from ablate_kit.models.bridge.dino_config import dino_config
+from ablate_kit.models.bridge.detr_config import DINO, detr_config
 from ablate_kit.models.bridge.mmcv_layers import dino_rules
 from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official.coco_names import COCO_IN_ORDER
@@ -56,21 +56,16 @@ def counterpart(told: Told) -> Counterpart:
     told.assumed.append("positions of temperature 10000 and offset -0.5")
     learned = CONTENTS in told
     queries = told.rows(CONTENTS) if learned else told.number("num_queries", 900, "queries")
-    config = dino_config(
-        backbone,
-        width,
-        queries,
-        encoder,
-        decoder,
-        told.classes(told.rows("class_embed.0.weight"), coco=COCO_IN_ORDER),
-        levels=levels,
+    classes = told.classes(told.rows("class_embed.0.weight"), coco=COCO_IN_ORDER)
+    config = detr_config(
+        *DINO, backbone, width, queries, encoder, decoder, classes, levels,
         learned_contents=learned,
         share_class_embed=False,
         share_bbox_embed=False,
         position_temperature_height=10000,
         position_temperature_width=10000,
         position_offset=-0.5,
-    )
+    )  # fmt: skip
     images = image_processor("DeformableDetrImageProcessor", SIZE)
     dropped = (
         "label_enc.weight",  # of the queries for denoising

@@ -5,7 +5,7 @@ from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
-from ablate_kit.models.bridge.dino_config import dino_config
+from ablate_kit.models.bridge.detr_config import DINO, detr_config
 from ablate_kit.models.bridge.name_rules import NameRule, both
 from ablate_kit.models.bridge.official import deformable_detr
 from ablate_kit.models.bridge.official.detr import RESNET, SIZE
@@ -59,26 +59,22 @@ def counterpart(told: Told) -> Counterpart:
     check_made_of_it(told)
     told.must("position_embedding", "sine", "v2", words="sines as position encodings")
     encoder, decoder = deformable_detr.stacks(told, heads, levels)
-    share = {f"share_{name}": _alike(told, name) for name in ("class_embed", "bbox_embed")}
+    share: dict[str, Any] = {
+        f"share_{name}": _alike(told, name) for name in ("class_embed", "bbox_embed")
+    }
     learned = CONTENTS in told
     queries = told.rows(CONTENTS) if learned else told.number("num_queries", 900, "queries")
-    config = dino_config(
-        backbone,
-        width,
-        queries,
-        encoder,
-        decoder,
-        told.classes(told.rows("class_embed.0.weight")),
-        levels=levels,
+    classes = told.classes(told.rows("class_embed.0.weight"))
+    height = told.number("pe_temperatureH", TEMPERATURE, "as temperature of rows")
+    config = detr_config(
+        *DINO, backbone, width, queries, encoder, decoder, classes, levels,
         learned_contents=learned,
-        position_temperature_height=told.number(
-            "pe_temperatureH", TEMPERATURE, "as temperature of rows"
-        ),
+        position_temperature_height=height,
         position_temperature_width=told.number(
             "pe_temperatureW", TEMPERATURE, "as that of columns"
         ),
         **share,
-    )
+    )  # fmt: skip
     images = image_processor("DeformableDetrImageProcessor", SIZE)
     rules = (*of_backbone, *_rules(**share))
     return told.counterpart(config, images, rules, (*DROPPED, *dropped))
