@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.uncertainty.comparison import compare
-from ablate_kit.sweeps import recipe_sweep
+from ablate_kit.sweeps import run_sweep
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Progress
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace, name: str, *, race: bool) -> tuple[Ledger,
         print(f"  look at {look.images}: {counts}, {look.left} left", flush=True)
 
     placement = Placement(trust_remote_code=options.trust_remote_code)
-    outcome = recipe_sweep.run(recipe, options.out / name, placement, progress=Progress(look=told))
+    outcome = run_sweep.run(recipe, options.out / name, placement, progress=Progress(look=told))
     return outcome.ledger, time.perf_counter() - start
 
 

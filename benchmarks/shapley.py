@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-from ablate_kit.sweeps.recipe_sweep import run
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from ablate_kit.sweeps.run_sweep import run
 
 HEADS = [f"decoder.layers.0.{kind}_attn-head{i}" for kind in ("self", "cross") for i in range(4)]
 

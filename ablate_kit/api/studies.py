@@ -1,6 +1,5 @@
 """A study from Python: a sweep that plans itself, and says what it found."""
 
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from ablate_kit.api.keywords import by_keyword, in_python
 from ablate_kit.api.model import Model
 from ablate_kit.api.sweep_result import SweepResult
 from ablate_kit.metrics.detections import MAX_DETECTIONS
-from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.sweeps.run import UNWATCHED, Progress
 
@@ -57,6 +55,7 @@ def study(
     from ablate_kit.studies.budget import parse_budget
     from ablate_kit.studies.study_run import open_study
     from ablate_kit.sweeps.backends.placement import Placement
+    from ablate_kit.sweeps.finished_runs.compared_run import compared_run
     from ablate_kit.sweeps.run_folder.ledger import Ledger
 
     check_is(model, Model, "ak.load")
@@ -89,15 +88,13 @@ def study(
         write_sweep_report(ledger, images)
         said = (folder / "report" / "sentences.md").read_text(encoding="utf-8")
         seen = opened.sweep.recipe.data
-    results, truth = ledger.results(), ledger.truth()
-    found = SweepResult(
+    results = ledger.results()
+    return SweepResult(
         results,
-        compare(truth, results, evaluation.statistics, classes=False).changes,
-        truth,
+        compared_run(ledger, results, evaluation.statistics, classes=False).changes,
+        ledger.truth(),
         [in_python(one) for one in (*notes, *outcome.notes)],
         folder,
-        replace(data, dataset=images, section=seen),
-    )
-    return replace(
-        found, sentences=[in_python(one.removeprefix("* ")) for one in said.splitlines()]
+        Images(images, seen),
+        [in_python(one.removeprefix("* ")) for one in said.splitlines()],
     )

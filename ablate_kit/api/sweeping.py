@@ -17,7 +17,6 @@ from ablate_kit.checkpoints.hub import downloads
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.first_images import truth_of_first
-from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.uncertainty.bootstrap import RESAMPLES
 from ablate_kit.metrics.uncertainty.comparison import compare
 from ablate_kit.metrics.uncertainty.multiplicity import Adjust
@@ -25,9 +24,10 @@ from ablate_kit.metrics.uncertainty.verdict import MARGIN
 from ablate_kit.models.labels.classes import unmatched_classes
 from ablate_kit.models.labels.own_objects import looked_at_for
 from ablate_kit.models.labels.truth import crowded
-from ablate_kit.sweeps import recipe_sweep
+from ablate_kit.sweeps import run_sweep
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
+from ablate_kit.sweeps.finished_runs.compared_run import compared_run
 from ablate_kit.sweeps.provenance.about import About
 from ablate_kit.sweeps.provenance.data_digest import data_digest
 from ablate_kit.sweeps.provenance.fingerprint import fingerprint_of
@@ -177,15 +177,11 @@ def run_recipe(
         plan.model.runnable(Path(output), trusted=trust_remote_code) as section,
     ):
         plan = plan.model_copy(update={"model": section})
-        outcome = recipe_sweep.run(plan, Path(output), placement, progress=progress)
+        outcome = run_sweep.run(plan, Path(output), placement, progress=progress)
     ledger = outcome.ledger
-    results, truth = ledger.results(), ledger.truth()
-    race, statistics = ledger.manifest().race, plan.evaluation.statistics
-    if race:
-        truth = truth_of_first(truth, results[0].images)
-        changes = compare_raced(truth, results, race.looks, statistics).changes
-    else:
-        changes = compare(truth, results, statistics, classes=False).changes
+    results = ledger.results()
+    truth = truth_of_first(ledger.truth(), results[0].images)  # of a race, what all have seen
+    changes = compared_run(ledger, results, plan.evaluation.statistics, classes=False).changes
     images = Images(plan.dataset(), plan.data)
     told = [in_python(one) for one in outcome.notes]
     return SweepResult(results, changes, truth, told, ledger.folder, images)

@@ -1,6 +1,7 @@
 """A recipe's sweep with all that it names open: the model, the images, what is cut."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -17,7 +18,7 @@ from ablate_kit.models.labels.classes import unmatched_classes
 from ablate_kit.models.labels.own_objects import looked_at_for
 from ablate_kit.models.labels.truth import crowded
 from ablate_kit.models.opening.framework_registry import anatomy_of
-from ablate_kit.sweeps.backends.placement import Placement
+from ablate_kit.sweeps.backends.placement import HERE, Placement
 from ablate_kit.sweeps.recipes.donor_variants import Donation, donation
 from ablate_kit.sweeps.recipes.reference_images import ReferenceImages
 from ablate_kit.sweeps.recipes.screening import check_can_screen
@@ -26,6 +27,7 @@ from ablate_kit.sweeps.scheduling.race import schedule
 from ablate_kit.sweeps.scheduling.scheduler import Batches
 from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.dataset import Dataset, check_scorable, is_labelled, notes_on
+from detector.training.devices import thread_count
 from detector.training.recipes.data_sections import OneSet
 
 
@@ -153,6 +155,29 @@ def opened(
         dataset,
         notes,
     )
+
+
+@contextmanager
+def open_sweep(
+    recipe: SweepRecipe,
+    placement: Placement = HERE,
+    *,
+    threads: int | None = None,
+    adapter: Adapter | None = None,
+) -> Iterator[OpenSweep]:
+    """What a recipe names, opened.
+
+    Args:
+        threads: of a CPU's forward pass, in each process; by default as many as torch takes.
+        adapter: the model, where it is open already.
+
+    Raises:
+        UserError: something of it is not there, or does not fit together.
+    """
+    placement.check()
+    recipe = recipe.with_commits()
+    with thread_count(threads), recipe.model.opened() as checkpoint:
+        yield opened(recipe, placement, checkpoint, adapter)
 
 
 def _check_race(recipe: SweepRecipe, dataset: Dataset, truth: GroundTruth) -> None:

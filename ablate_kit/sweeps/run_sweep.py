@@ -1,11 +1,21 @@
-"""An open sweep, run until the ledger lacks nothing, and closed."""
+"""A sweep, run until the ledger lacks nothing, and closed.
+
+Examples:
+    recipe = load_sweep(Path("recipe.yaml"))
+    with open_sweep(recipe) as sweep:
+        print(pass_cost(sweep, memory=2 << 30).share)
+    outcome = run(recipe, Path("runs/heads"))
+    print(outcome.ledger.results()[0].evaluation.overall["AP"])
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.sweeps.backends.placement import HERE, Placement
 from ablate_kit.sweeps.backends.process_backend import processes
 from ablate_kit.sweeps.backends.ray_backend import cluster
 from ablate_kit.sweeps.backends.worker import (
@@ -16,9 +26,10 @@ from ablate_kit.sweeps.backends.worker import (
     WorkerSpec,
     prepared_bytes,
 )
-from ablate_kit.sweeps.open_sweep import OpenSweep
+from ablate_kit.sweeps.open_sweep import OpenSweep, open_sweep
 from ablate_kit.sweeps.recipes.recipe_rounds import RecipeRounds, Search
 from ablate_kit.sweeps.recipes.screening import screen
+from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import UNWATCHED, Progress, begun, run_stretches
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_folder.screened import screened
@@ -26,7 +37,7 @@ from ablate_kit.sweeps.scheduling.engine import Pool
 from ablate_kit.sweeps.scheduling.race import Race
 from ablate_kit.sweeps.scheduling.scheduler import BatchResult, Evaluating, rounds_of
 from ablate_kit.sweeps.scheduling.scores import Scores
-from ablate_kit.sweeps.sweep_folder import check_unchanged
+from ablate_kit.sweeps.sweep_folder import check_unchanged, ledger_of
 from ablate_kit.sweeps.variants.tied_names import notes_on_tied
 from detector.data.dataset import is_labelled
 
@@ -98,6 +109,27 @@ def run_sweep(
     return SweepRun(ledger, planned.searches, planned.removed, [*ledger.notes(), *notes])
 
 
+def run(
+    recipe: SweepRecipe,
+    folder: Path,
+    placement: Placement = HERE,
+    options: RunOptions = DEFAULTS,
+    progress: Progress = UNWATCHED,
+) -> SweepRun:
+    """A whole sweep in a folder of its own, continued where it was stopped.
+
+    Raises:
+        UserError: something that the recipe names is not there, the folder holds something else,
+            or another process is at work in it.
+    """
+    with (
+        Ledger.locked(folder),
+        open_sweep(recipe, placement, threads=Ledger.threads(folder)) as sweep,
+    ):
+        outcome = run_sweep(sweep, ledger_of(sweep, folder, options.workers), options, progress)
+        return replace(outcome, notes=[*sweep.notes, *outcome.notes])
+
+
 def _screen(sweep: OpenSweep, ledger: Ledger, progress: Progress) -> None:
     """Leaves the ablations that the recipe's screening chooses, if it has any to do."""
     section = sweep.recipe.screen
@@ -112,25 +144,23 @@ def _screen(sweep: OpenSweep, ledger: Ledger, progress: Progress) -> None:
     sweep.ablations = found.chosen(sweep.ablations)
 
 
+@contextmanager
 def _pool(
     sweep: OpenSweep, ledger: Ledger, options: RunOptions, progress: Progress
-) -> AbstractContextManager[Pool]:
+) -> Iterator[Pool]:
     recipe, placement = sweep.recipe, sweep.placement
     if placement.here:
         keep = prepared_bytes(recipe)
-        worker = Worker(sweep.adapter, sweep.dataset, recipe.evaluation, options, keep)
-        return _here(worker, progress)
+        with Worker(sweep.adapter, sweep.dataset, recipe.evaluation, options, keep) as worker:
+            yield Here(worker, progress.advance)
+        return
     device, trusted = placement.devices[0], placement.trust_remote_code
     spec = WorkerSpec(recipe, ledger.inputs, device, trusted, options)
-    if placement.ray:
-        return cluster(spec, placement.ray)
-    return processes(spec, placement.devices)
-
-
-@contextmanager
-def _here(worker: Worker, progress: Progress) -> Iterator[Here]:
-    with worker:
-        yield Here(worker, progress.advance)
+    elsewhere: AbstractContextManager[Pool] = (
+        cluster(spec, placement.ray) if placement.ray else processes(spec, placement.devices)
+    )
+    with elsewhere as pool:
+        yield pool
 
 
 def _close(sweep: OpenSweep, ledger: Ledger, removed: Sequence[Ablation]) -> None:

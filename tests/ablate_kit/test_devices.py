@@ -29,10 +29,11 @@ from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.execution.disagreement import disagreement
 from ablate_kit.sweeps.execution.executor import VariantExecutor
 from ablate_kit.sweeps.execution.recording_cache import RecordingCache
-from ablate_kit.sweeps.recipe_sweep import open_sweep, run
+from ablate_kit.sweeps.open_sweep import open_sweep
 from ablate_kit.sweeps.recipes.donor_variants import patches
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import sweep
+from ablate_kit.sweeps.run_sweep import run
 from ablate_kit.sweeps.variants.taken_tensors import TakenTensor
 from ablate_kit.sweeps.variants.variant import Variant
 from detector.config import preset

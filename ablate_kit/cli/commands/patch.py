@@ -68,7 +68,7 @@ def patch(
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.sweeps.backends.placement import Placement
     from ablate_kit.sweeps.backends.worker import RunOptions
-    from ablate_kit.sweeps.recipe_sweep import open_sweep
+    from ablate_kit.sweeps.open_sweep import open_sweep
     from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
     from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
     from ablate_kit.sweeps.run_folder.ledger import Ledger

@@ -168,7 +168,7 @@ def sweep(
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
     from ablate_kit.studies.common import common_recipe
     from ablate_kit.sweeps.backends.placement import Placement
-    from ablate_kit.sweeps.recipe_sweep import open_sweep
+    from ablate_kit.sweeps.open_sweep import open_sweep
     from ablate_kit.sweeps.run_folder.ledger import Ledger
     from ablate_kit.sweeps.run_sweep import run_sweep
     from ablate_kit.sweeps.sweep_folder import begin, done

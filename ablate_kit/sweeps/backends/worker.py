@@ -9,7 +9,6 @@ import torch
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter, Prepared
-from ablate_kit.models.image_detections import ImageDetections
 from ablate_kit.models.inference.batches import prepared_batches
 from ablate_kit.models.inference.detect import Collector, finite
 from ablate_kit.models.labels.own_objects import looked_at_for
@@ -138,8 +137,9 @@ class Worker:
                 for digest, row in by_digest.items()
             }
             asked = {one.digest: found[one.digest] for one in work.variants}
-            broken = [one.name for one in work.variants if _is_broken(by_digest[one.digest])]
-            self._notes |= {f"{name} {NOT_FINITE}": None for name in broken}
+            for one in work.variants:
+                if any(len(x.scores) and not finite(x).any() for x in by_digest[one.digest]):
+                    self._notes[f"{one.name} {NOT_FINITE}"] = None
             yield BatchResult(batch, asked, (*self._passes.notes, *self._notes), found[""])
 
     def _images(self, batches: Sequence[int]) -> Iterator[tuple[int, list[Prepared]]]:
@@ -158,10 +158,6 @@ class Worker:
                 self._kept[batch] = images
                 self._keep -= nbytes
             yield batch, images
-
-
-def _is_broken(row: Sequence[ImageDetections]) -> bool:
-    return any(len(one.scores) and not finite(one).any() for one in row)
 
 
 class Here:

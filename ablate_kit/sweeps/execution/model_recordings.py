@@ -52,15 +52,8 @@ class ModelRecordings:
 
     def trace(self, images: str) -> Trace | None:
         """That of a pass of this very model over these images, without any output."""
-        path = self._path(images)
-        try:
-            found = decode(path, (), {}, self._device)
-        except FileNotFoundError:
-            return None
-        except Exception:  # whatever a damaged file ends in: it is made anew
-            _remove(path)
-            return None
-        return found.trace if found.weights == self._weights else None
+        found = self._read(self._path(images), (), {})
+        return found.trace if found and found.weights == self._weights else None
 
     def load(
         self, images: str, wanted: Collection[CallId], structures: Structures
@@ -70,12 +63,8 @@ class ModelRecordings:
         others = [one for one in self._folder.glob(f"{images}-*.safetensors") if one != own]
         best: tuple[StoredRecording, list[Key]] | None = None
         for path in [own, *others[:OTHERS]]:
-            try:
-                found = decode(path, wanted, structures, self._device)
-            except FileNotFoundError:
-                continue
-            except Exception:  # whatever a damaged file ends in: it is made anew
-                _remove(path)
+            found = self._read(path, wanted, structures)
+            if found is None:
                 continue
             with suppress(OSError):  # in a folder that is only read
                 os.utime(path)
@@ -110,13 +99,21 @@ class ModelRecordings:
                 reason = f"cannot write {error.filename}: {error.strerror}"
             self.notes.append(f"no more is kept for later sweeps: {reason}")
 
+    def _read(
+        self, path: Path, wanted: Collection[CallId], structures: Structures
+    ) -> StoredRecording | None:
+        """None where there is none, or none that is whole."""
+        try:
+            return decode(path, wanted, structures, self._device)
+        except FileNotFoundError:
+            return None
+        except Exception:  # whatever a damaged file ends in: it is made anew
+            with suppress(OSError):  # in a folder that is only read, it is passed over each time
+                path.unlink(missing_ok=True)
+            return None
+
     def _path(self, images: str) -> Path:
         return self._folder / f"{images}-{self._name}.safetensors"
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # in a folder that is only read, it is passed over each time
-        path.unlink(missing_ok=True)
 
 
 def images_digest(inputs: Mapping[str, Tensor]) -> str:
@@ -129,7 +126,7 @@ def environment(module: nn.Module) -> str:
     """A digest of all but weights and images that changes a bit of what a model computes."""
     device = device_of(module)
     gpu = device.type == "cuda"
-    tops, files = set(), set()
+    tops, folders = set(), set()
     for kind in {type(one) for one in module.modules()}:
         top = kind.__module__.partition(".")[0]
         library = sys.modules.get(top)
@@ -137,7 +134,7 @@ def environment(module: nn.Module) -> str:
         if hasattr(library, "__version__"):
             tops.add((top, str(library.__version__)))  # type: ignore[union-attr]
         elif file:
-            files.add(str(Path(file).parent))
+            folders.add(Path(file).parent)
     told = {
         "torch": str(torch.__version__),
         "device": torch.cuda.get_device_name(device) if gpu else device.type,
@@ -145,7 +142,10 @@ def environment(module: nn.Module) -> str:
         "threads": torch.get_num_threads(),
         "deterministic": True,  # kernels, in every pass of a sweep
         "versions": sorted(tops),
-        "code": [*code_of(), *map(_code_in, sorted(files))],
+        "code": [
+            *code_of(),
+            *(_digest_of_files(sorted(one.glob("*.py"))) for one in sorted(folders)),
+        ],
         "model": repr(module),
         "config": repr(getattr(module, "config", None)),
     }
@@ -161,10 +161,6 @@ def code_of() -> list[str]:
 @lru_cache
 def _code(folder: Path) -> str:
     return _digest_of_files(sorted(folder.rglob("*.py")))
-
-
-def _code_in(folder: str) -> str:
-    return _digest_of_files(sorted(Path(folder).glob("*.py")))
 
 
 def _digest_of_files(files: Collection[Path]) -> str:

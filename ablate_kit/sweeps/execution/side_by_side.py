@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablate_kit.ablations.edits import Blocks, Edit
+from ablate_kit.ablations.edits import Blocks
 from ablate_kit.ablations.hooks import hook_projection_input
 from ablate_kit.ablations.name_patterns import to_model_keys
 from ablate_kit.sweeps.execution.live_variant import LiveNames
@@ -54,7 +54,8 @@ def silences(
         owner, _, leaf = names[0].rpartition(".")
         axis, ranges = edit.region.axis, edit.region.ranges
         if leaf == "bias" and axis == 0:
-            biases[owner] = ranges, _values(edit)
+            count = sum(stop - start for start, stop in ranges)
+            biases[owner] = ranges, edit.values or (edit.value,) * count
         elif leaf == "weight" and edit.values is None and edit.value == 0:
             weights.append(Silence(names[0], axis, ranges))
         else:
@@ -73,13 +74,6 @@ def silences(
         else:
             return None
     return None if biases or not found else tuple(found)
-
-
-def _values(edit: Edit) -> tuple[float, ...]:
-    if edit.values is not None:
-        return edit.values
-    assert isinstance(edit.region, Blocks)  # noqa: S101 - the caller has looked
-    return (edit.value,) * sum(stop - start for start, stop in edit.region.ranges)
 
 
 def together(

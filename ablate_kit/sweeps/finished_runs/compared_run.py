@@ -16,15 +16,17 @@ from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 
 
-def compared_run(ledger: Ledger, results: Sequence[Result], statistics: Statistics) -> Comparison:
-    """Those of a race each on the images that it saw.
+def compared_run(
+    ledger: Ledger, results: Sequence[Result], statistics: Statistics, *, classes: bool = True
+) -> Comparison:
+    """Those of a race each on the images that it saw; ``classes``: also class by class.
 
     Raises ``UserError`` where annotations or detections are not those that the numbers are of.
     """
     truth, race = ledger.truth(), ledger.manifest().race
     _check(ledger.folder, truth_of_first(truth, results[0].images), results[0])
     if race is None:
-        return compare(truth, results, statistics)
+        return compare(truth, results, statistics, classes=classes)
     return compare_raced(truth, results, race.looks, statistics)
 
 

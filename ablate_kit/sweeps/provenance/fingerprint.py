@@ -1,8 +1,8 @@
 """All that the results of a variant depend on, but the ablation."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -27,9 +27,10 @@ def fingerprint_of(
     recipe: SweepRecipe, checkpoint: Checkpoint, dataset: Dataset, device: str, data: DataDigest
 ) -> dict[str, Any]:
     """The digests of a sweep's files, and all else that changes a bit."""
+    clusters = recipe.evaluation.truth(dataset).clusters  # which images belong together
     return {
         "data": data.text,
-        **_clusters(recipe, dataset),
+        **({} if clusters is None else {"clusters": sha256(clusters.tobytes()).hexdigest()}),
         **environment_of(recipe, checkpoint, device),
     }
 
@@ -74,9 +75,3 @@ def _libraries(packages: Sequence[str]) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found.append(f"{name} {version(name)}")
     return {LIBRARIES: ", ".join(found)} if found else {}
-
-
-def _clusters(recipe: SweepRecipe, dataset: Dataset) -> dict[str, str]:
-    """A digest of which images belong together, where any are said to."""
-    clusters = recipe.evaluation.truth(dataset).clusters
-    return {} if clusters is None else {"clusters": hashlib.sha256(clusters.tobytes()).hexdigest()}

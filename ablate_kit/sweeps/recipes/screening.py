@@ -10,7 +10,7 @@ image, each with a sign drawn at random, so that what one object gains does not 
 loses. The estimate is the mean over images of its size. It ranks; it does not say how much AP.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -118,7 +118,11 @@ def _estimates(
             else:
                 counts = _found_objects(ground_truth(subset(images, [i])), seen, labels)
             gradients = _gradients(seen, counts, weights, np.random.default_rng([seed, i]))
-            total += np.abs(_products(changes.values(), gradients, len(ablations)))
+            changed = np.zeros(len(ablations))
+            for change, gradient in zip(changes.values(), gradients, strict=True):
+                if gradient is not None:
+                    changed += change @ gradient.flatten().cpu().double().numpy()
+            total += np.abs(changed)
             advance("screening", 1)
     return {
         one.name: float(value) / len(images) for one, value in zip(ablations, total, strict=True)
@@ -184,13 +188,3 @@ def _gradients(
     if seen.boxes is not None:
         value = value + (signs[:, 1:] * seen.boxes[chosen]).sum()
     return list(torch.autograd.grad(value, weights, allow_unused=True))
-
-
-def _products(
-    changes: Iterable[sparse.csr_array], gradients: Sequence[Tensor | None], count: int
-) -> np.ndarray:
-    total = np.zeros(count)
-    for change, gradient in zip(changes, gradients, strict=True):
-        if gradient is not None:
-            total += change @ gradient.flatten().cpu().double().numpy()
-    return total

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate_kit import text as safe
 from ablate_kit.checkpoints.digest import checkpoint_digest
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.checkpoints.naming import names_of
@@ -18,14 +19,11 @@ from ablate_kit.models.frameworks import own_code
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.estimates.sweep_size import size_of
-from ablate_kit.sweeps.open_sweep import OpenSweep
-from ablate_kit.sweeps.recipe_sweep import open_sweep
+from ablate_kit.sweeps.open_sweep import OpenSweep, open_sweep
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
 from ablate_kit.sweeps.replications.replication import (
     Replication,
-    claim,
-    refuse_other,
     refuse_other_cuts,
     refuse_unfit,
     refuse_unlike,
@@ -34,7 +32,11 @@ from ablate_kit.sweeps.replications.replication import (
 )
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.sweep_folder import begin
+from detector.disk.atomic import new_text
+from detector.disk.visible import is_of_macos
 from detector.zoo import BUILTIN
+
+MARK = "replication.json"  # in the folder of a replication
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Replicas:
             _model(one) if known else one for one, known in zip(given, [True, *runs], strict=True)
         ]
         folder = folder or run.with_name(f"{run.name}-replicated")
-        refuse_other(folder)
+        _refuse_other(folder)
         before = _made_before(folder)
         if len({*map(str, models)}) == len(given):
             # Those that were cut before keep their names from the others: checkpoint-500 of two.
@@ -140,7 +142,10 @@ class Replicas:
         return self.recipe
 
     def claim(self) -> None:
-        claim(self.folder, self.run, self.others)
+        """Makes the folder, or goes on with it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        about = {"run": str(self.run.absolute()), "others": [str(one) for one in self.others]}
+        new_text(self.folder / MARK, safe.to_json(about, 1) + "\n", overwrite=True)
 
     def compared(
         self,
@@ -200,6 +205,14 @@ def told(found: Replication) -> list[str]:
             f"{how and f', chosen there {how}'}, such as {others[0]}"
         )
     return notes
+
+
+def _refuse_other(folder: Path) -> None:
+    """Raises ``UserError`` for a folder that holds something else than a replication."""
+    if (folder / MARK).exists() or not folder.exists():
+        return
+    if not folder.is_dir() or not all(is_of_macos(one.name) for one in folder.iterdir()):
+        raise UserError(f"{folder} holds something else; choose another folder with -o")
 
 
 def _made_before(folder: Path) -> dict[str, Path]:

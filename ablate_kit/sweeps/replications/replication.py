@@ -6,7 +6,6 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-from ablate_kit import text as safe
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Blocks, Intervention, Removed
 from ablate_kit.ablations.factors import BY_WEIGHTS, ORDERS
@@ -22,10 +21,6 @@ from ablate_kit.sweeps.finished_runs.compared_run import compared_run
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_folder.run_inputs import another
 from ablate_kit.sweeps.variants.variant import Variant
-from detector.disk.atomic import new_text
-from detector.disk.visible import is_of_macos
-
-MARK = "replication.json"  # in its folder
 
 # How a kind says in which order it took its parts, where that follows from the checkpoint.
 _CHOSEN_BY = dict.fromkeys(ORDERS, "by what they cost") | {BY_WEIGHTS: "by their weights"}
@@ -152,21 +147,6 @@ def _differences(cut: int, key: Key, compared: Sequence[Comparison]) -> list[Sam
         for one in compared
         if one.baseline is not None  # which all have, since there are resamples
     ]
-
-
-def refuse_other(folder: Path) -> None:
-    """Raises ``UserError`` for a folder that holds something else than a replication."""
-    if (folder / MARK).exists() or not folder.exists():
-        return
-    if not folder.is_dir() or not all(is_of_macos(one.name) for one in folder.iterdir()):
-        raise UserError(f"{folder} holds something else; choose another folder with -o")
-
-
-def claim(folder: Path, run: Path, others: Sequence[Path]) -> None:
-    """Makes the folder of a replication, or goes on with it: see ``refuse_other``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {"run": str(run.absolute()), "others": [str(one) for one in others]}
-    new_text(folder / MARK, safe.to_json(about, 1) + "\n", overwrite=True)
 
 
 def refuse_unfit(ledger: Ledger) -> None:

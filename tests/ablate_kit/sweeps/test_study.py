@@ -18,7 +18,7 @@ from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
 from ablate_kit.sweeps.execution.identities import Identities
 from ablate_kit.sweeps.execution.live_variant import applied_variant, delta_of
-from ablate_kit.sweeps.recipe_sweep import open_sweep
+from ablate_kit.sweeps.open_sweep import open_sweep
 from ablate_kit.sweeps.run_folder.ledger import ANOTHER_MODEL, Ledger
 from ablate_kit.sweeps.run_folder.stored_detections import UnfinishedBatches
 from ablate_kit.sweeps.run_sweep import run_sweep

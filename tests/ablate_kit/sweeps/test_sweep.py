@@ -14,7 +14,7 @@ from ablate_kit.ablations.kinds.heads import heads_each
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.ablations.kinds.queries import Queries
 from ablate_kit.ablations.kinds.resample import HeadsResampled
-from ablate_kit.ablations.kinds.units import units
+from ablate_kit.ablations.kinds.units import Units
 from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -24,11 +24,11 @@ from ablate_kit.models.labels.truth import ground_truth
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.backends.worker import RunOptions
-from ablate_kit.sweeps.recipe_sweep import run
 from ablate_kit.sweeps.recipes.evaluation_settings import EvaluationSettings
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run import Sweep, sweep
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.run_sweep import run
 from ablate_kit.sweeps.scheduling.scheduler import Batches
 from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.shapes import Shapes
@@ -48,8 +48,9 @@ def check(path: Path, size: int, **options: object) -> None:
         for module in modules[::2]:
             names = [name for name in floating if name.startswith(f"{module}.")]
             ablations.append(component(names or [module], module))
-        shapes = {name: checkpoint.tensors[name].shape for name in floating[-8:]}
-        ablations += units(shapes, [50], repeats=2)
+        for name in floating[-8:]:
+            kind = Units(pattern=name, percent=[50], repeats=2)
+            ablations += kind.make(KindContext(checkpoint))
         adapter = open_adapter(checkpoint)
     variants = [Variant.of(one) for one in ablations]
     dataset = Shapes(3, seed=5, size=size)

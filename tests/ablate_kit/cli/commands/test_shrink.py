@@ -10,7 +10,7 @@ from PIL import Image
 
 import ablate_kit as ak
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.sweeps.recipe_sweep import run as run_sweep
+from ablate_kit.sweeps.run_sweep import run as run_sweep
 from detector.disk.sealed import sealed, unsealed
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Ablate, Run

@@ -10,9 +10,9 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.studies.common import common_recipe
-from ablate_kit.sweeps.recipe_sweep import run
 from ablate_kit.sweeps.recipes.model_section import ModelSection
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
+from ablate_kit.sweeps.run_sweep import run
 from detector.training.recipes.data_sections import CocoImages
 
 TINY = "builtin:shapes_tiny"

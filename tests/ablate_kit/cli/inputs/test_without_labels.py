@@ -11,10 +11,10 @@ import ablate_kit as ak
 from ablate_kit.metrics.fidelity import MEASURES
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.finished_runs.images_of_run import images_of
-from ablate_kit.sweeps.recipe_sweep import run as run_sweep
 from ablate_kit.sweeps.recipes.sweep_recipe import load_sweep
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_sweep import SweepRun
+from ablate_kit.sweeps.run_sweep import run as run_sweep
 from detector.data.shapes import Shapes
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.conftest import Run

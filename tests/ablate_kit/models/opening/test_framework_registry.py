@@ -22,8 +22,8 @@ from ablate_kit.models.inference.detect import detect_all
 from ablate_kit.models.labels.truth import ground_truth
 from ablate_kit.models.opening.framework_registry import BUILT_IN, FRAMEWORKS, USAGE, choose
 from ablate_kit.models.opening.open import open_adapter
+from ablate_kit.sweeps.open_sweep import open_sweep
 from ablate_kit.sweeps.provenance.fingerprint import environment_of
-from ablate_kit.sweeps.recipe_sweep import open_sweep
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_sweep import run_sweep

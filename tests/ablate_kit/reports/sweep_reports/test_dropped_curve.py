@@ -11,7 +11,7 @@ from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import Outcome, Verdict
 from ablate_kit.reports.sweep_reports.dropped_curve import Dropped, curves, figure, sentence, table
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-from ablate_kit.sweeps import recipe_sweep
+from ablate_kit.sweeps import run_sweep
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_sweep import SweepRun
 from detector.zoo import SHAPES_TINY
@@ -29,7 +29,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepRun, Path]:
     ]
     recipe = sweep_recipe(SHAPES_TINY, rules, 12, resamples=50)
     folder = tmp_path_factory.mktemp("ranked") / "run"
-    done = recipe_sweep.run(recipe, folder)
+    done = run_sweep.run(recipe, folder)
     write_sweep_report(done.ledger)
     return done, folder
 

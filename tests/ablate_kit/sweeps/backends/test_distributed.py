@@ -11,7 +11,7 @@ import pytest
 
 from ablate_kit.errors import UserError
 from ablate_kit.sweeps.backends.placement import Placement
-from ablate_kit.sweeps.recipe_sweep import open_sweep
+from ablate_kit.sweeps.open_sweep import open_sweep
 from ablate_kit.sweeps.run_sweep import run_sweep
 from ablate_kit.sweeps.sweep_folder import ledger_of
 from tests.ablate_kit.run_files import contents

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ablate_kit.sweeps.backends.worker import RunOptions
-from ablate_kit.sweeps.recipe_sweep import run
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
+from ablate_kit.sweeps.run_sweep import run
 from tests.ablate_kit.small_sweeps import sweep_recipe
 
 CODE = """

@@ -24,7 +24,6 @@ from ablate_kit.models.inference.detect import inference
 from ablate_kit.models.inference.followed_scores import followed
 from ablate_kit.reports.sweep_reports.screening_table import sentence, table
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-from ablate_kit.sweeps.recipe_sweep import run
 from ablate_kit.sweeps.recipes.screening import check_can_screen, screen
 from ablate_kit.sweeps.recipes.sweep_recipe import ScreenSection, SweepRecipe
 from ablate_kit.sweeps.run_folder.screened import (
@@ -34,6 +33,7 @@ from ablate_kit.sweeps.run_folder.screened import (
     agreement,
     screened,
 )
+from ablate_kit.sweeps.run_sweep import run
 from detector.data.dataset import Annotations, Dataset, subset
 from detector.training.recipes.data_sections import ShapesImages
 

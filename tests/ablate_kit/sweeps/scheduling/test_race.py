@@ -18,7 +18,7 @@ from ablate_kit.metrics.raced_results import compare_raced
 from ablate_kit.metrics.uncertainty.sequential import Looks
 from ablate_kit.metrics.uncertainty.statistics import Statistics
 from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
-from ablate_kit.sweeps import recipe_sweep
+from ablate_kit.sweeps import run_sweep
 from ablate_kit.sweeps.finished_runs.images_of_run import images_of
 from ablate_kit.sweeps.long_table import long_table
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe
@@ -247,7 +247,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    whole = recipe_sweep.run(recipe(), tmp_path / "whole")
+    whole = run_sweep.run(recipe(), tmp_path / "whole")
     kept = files(tmp_path / "whole")
     table = write_sweep_report(whole.ledger).table
     seen = {one.name: one.images for one in whole.ledger.results()}
@@ -265,9 +265,9 @@ def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
                 raise KilledError
 
         with pytest.raises(KilledError):
-            recipe_sweep.run(recipe(), folder, progress=Progress(advance=advance))
+            run_sweep.run(recipe(), folder, progress=Progress(advance=advance))
         assert not (folder / "study.json").exists()
-        recipe_sweep.run(recipe(), folder)
+        run_sweep.run(recipe(), folder)
         assert files(folder) == kept
 
     changes = (tmp_path / "whole/report/changes.csv").read_text().splitlines()
@@ -283,7 +283,7 @@ def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is a race, .* no --adjust"):
         report(tmp_path / "whole", examples=0, adjust="fdr")
     with pytest.raises(UserError, match="another race"):
-        recipe_sweep.run(recipe(race={"first": 30}), tmp_path / "whole")
+        run_sweep.run(recipe(race={"first": 30}), tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -307,4 +307,4 @@ def test_a_race_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> None:
 )
 def test_what_a_race_cannot_decide(tmp_path: Path, more: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        recipe_sweep.run(recipe(**more), tmp_path / "run")
+        run_sweep.run(recipe(**more), tmp_path / "run")
