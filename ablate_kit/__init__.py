@@ -36,11 +36,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablate_kit.ablations.ablation import Ablation
-    from ablate_kit.api.differences import diff
     from ablate_kit.api.evaluation import evaluate, score
     from ablate_kit.api.images import coco, images, shapes, voc, yolo
     from ablate_kit.api.model import Model, load
-    from ablate_kit.api.opening import open_checkpoint
+    from ablate_kit.api.opening import diff, open_checkpoint
     from ablate_kit.api.replications import replicate
     from ablate_kit.api.studies import study
     from ablate_kit.api.sweep_result import SweepResult
@@ -58,7 +57,7 @@ _HOMES = {
     "SweepResult": "api.sweep_result",
     "UserError": "errors",
     "coco": "api.images",
-    "diff": "api.differences",
+    "diff": "api.opening",
     "evaluate": "api.evaluation",
     "images": "api.images",
     "load": "api.model",

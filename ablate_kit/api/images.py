@@ -1,5 +1,6 @@
 """Annotated images, as ``ablate eval`` and recipes take them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
@@ -69,14 +70,8 @@ def coco(
         >>> import ablate_kit as ak
         >>> ak.coco("instances_val2017.json", "val2017", limit=100)  # doctest: +SKIP
     """
-    return _images(
-        CocoImages,
-        annotations=fspath(annotations),
-        images=fspath(images),
-        limit=limit,
-        difficult=difficult,
-        exif=exif,
-    )
+    files = {"annotations": annotations, "images": images}
+    return _images(CocoImages, files, limit=limit, difficult=difficult, exif=exif)
 
 
 def voc(
@@ -103,15 +98,8 @@ def voc(
         >>> import ablate_kit as ak
         >>> ak.voc("VOCdevkit", "2007:val")  # doctest: +SKIP
     """
-    return _images(
-        VocImages,
-        root=fspath(root),
-        split=split,
-        limit=limit,
-        difficult=difficult,
-        exif=exif,
-        **({} if classes is None else {"classes": fspath(classes)}),
-    )
+    files = {"root": root, "classes": classes}
+    return _images(VocImages, files, split=split, limit=limit, difficult=difficult, exif=exif)
 
 
 def yolo(
@@ -139,12 +127,7 @@ def yolo(
         >>> ak.yolo("data.yaml", "test")  # doctest: +SKIP
     """
     return _images(
-        YoloImages,
-        yaml=fspath(data_yaml),
-        split=split,
-        limit=limit,
-        exif=exif,
-        **({} if root is None else {"root": fspath(root)}),
+        YoloImages, {"yaml": data_yaml, "root": root}, split=split, limit=limit, exif=exif
     )
 
 
@@ -165,7 +148,7 @@ def images(folder: Path, *, limit: int | None = None, exif: str = "ignore") -> I
         >>> import ablate_kit as ak
         >>> ak.images("photographs", limit=200)  # doctest: +SKIP
     """
-    return _images(FolderImages, images=fspath(folder), limit=limit, exif=exif)
+    return _images(FolderImages, {"images": folder}, limit=limit, exif=exif)
 
 
 def shapes(limit: int | None = None) -> Images:
@@ -176,11 +159,12 @@ def shapes(limit: int | None = None) -> Images:
         >>> len(ak.shapes(limit=20))
         20
     """
-    return _images(ShapesImages, limit=limit)
+    return _images(ShapesImages, {}, limit=limit)
 
 
 @by_keyword()
-def _images(kind: type[OneSet], **section: Any) -> Images:
-    given = {name: value for name, value in section.items() if value is not None}
+def _images(kind: type[OneSet], files: Mapping[str, Path | None], **settings: Any) -> Images:
+    named = {name: fspath(one) for name, one in files.items() if one is not None}
+    given = named | {name: one for name, one in settings.items() if one is not None}
     made = validated(kind, Given(given, "data", {}))
     return Images(made.dataset(), made)

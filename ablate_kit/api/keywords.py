@@ -71,9 +71,5 @@ def _keyword(option: re.Match[str]) -> str:
     if not word or not _VALUE.fullmatch(word):
         return KEYWORDS[name] + rest
     is_number = word == "N" or word[0].isdigit()
-    return f"{KEYWORDS[name]}={word if is_number else _quoted(word)}"
-
-
-def _quoted(word: str) -> str:
     own = word.strip("'")
-    return f'"{own}"'
+    return f"{KEYWORDS[name]}={word}" if is_number else f'{KEYWORDS[name]}="{own}"'

@@ -1,4 +1,4 @@
-"""A checkpoint as data, from Python: without torch."""
+"""Checkpoints as data, from Python: without torch."""
 
 from os import PathLike, fspath
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 from ablate_kit import checkpoints
 from ablate_kit.api.keywords import by_keyword
 from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.checkpoints.compare import BY, Diff
 from ablate_kit.checkpoints.hub import downloads
+from ablate_kit.errors import UserError, did_you_mean
 
 
 @by_keyword()
@@ -36,3 +38,36 @@ def open_checkpoint(
     """
     with downloads(allowed=allow_download):
         return checkpoints.open_checkpoint(Path(fspath(path)), weights, listing=listing)
+
+
+@by_keyword()
+def diff(
+    first: str | PathLike[str],
+    second: str | PathLike[str],
+    *,
+    by: str = "headers",
+    allow_download: bool = False,
+) -> Diff:
+    """What differs between two checkpoints.
+
+    Args:
+        by: ``headers`` (names, shapes, types), ``digests`` (bytes, too), ``values`` (how much).
+        allow_download: may what is not in the hub's cache be downloaded?
+
+    Raises:
+        UserError: one of them is no checkpoint.
+
+    Examples:
+        >>> import ablate_kit as ak
+        >>> from detector.zoo import SHAPES_TINY
+        >>> ak.diff(SHAPES_TINY, SHAPES_TINY, by="digests").differs
+        False
+    """
+    if by not in BY:
+        raise UserError(f'by is "{by}"; expected {", ".join(BY)}{did_you_mean(by, BY)}')
+    with (
+        downloads(allowed=allow_download),
+        checkpoints.open_checkpoint(Path(first), listing=True) as a,
+        checkpoints.open_checkpoint(Path(second), listing=True) as b,
+    ):
+        return BY[by](a, b, list(a.tensors), list(b.tensors))
