@@ -89,10 +89,7 @@ def _sha256(path: Path, fd: int | None) -> str:
     if fd is not None:
         return digest_behind(b"", path, fd, 0)
     try:
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        return digest_behind(b"", path, opened, 0)
-    finally:
-        os.close(opened)

@@ -33,8 +33,3 @@ QUANTIZED_STORAGES = {
     "QUInt2x4Storage": 1,
 }
 """Bytes of one element of each: what lies behind them in a file can be found."""
-
-
-def is_floating(dtype: str) -> bool:
-    """Whether elements are real floating-point numbers (of any width)."""
-    return dtype.startswith(("float", "bfloat"))

@@ -30,18 +30,13 @@ def _decoded(bits: NDArray[Any], dtype: str) -> NDArray[Any]:
     if dtype == "bfloat16":
         return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     if dtype == "complex32":
-        return _pairs(bits, np.float16)
+        return np.ascontiguousarray(bits).view(np.float16).astype(np.float64).view(np.complex128)
     if dtype in ("float8_e8m0fnu", *_FLOAT8):
         return _table(dtype)[bits]
     values = bits.view(np.dtype(dtype))
     if values.dtype.kind == "f":
         return values.astype(np.float64)
     return values.astype(np.complex128) if values.dtype.kind == "c" else values
-
-
-def _pairs(bits: NDArray[Any], part: Any) -> NDArray[np.complex128]:
-    pairs = np.ascontiguousarray(bits).view(part).astype(np.float64)
-    return pairs.view(np.complex128)
 
 
 @cache

@@ -181,7 +181,9 @@ def _id_of(folder: Path) -> HubId | None:
 
 def _folder(asked: HubId) -> Path:
     with _client(asked) as library:
-        held = _in_cache(asked, library.constants.HF_HUB_CACHE)
+        held = _revision(_place(asked, library.constants.HF_HUB_CACHE), asked.revision)
+        if held and not _has_weights(held, asked.file):  # not downloaded whole
+            held = None
     settled = held is not None and (
         bool(asked.file) or any((held / name).exists() for name in SETTINGS[1:])
     )
@@ -200,12 +202,6 @@ def _folder(asked: HubId) -> Path:
     files = counted(len(wanted), "file")
     tell(f"{asked} is commit {folder.name}: {files}, {size:,.1f} MB, in {folder}")
     return folder
-
-
-def _in_cache(asked: HubId, cache: str) -> Path | None:
-    """The folder of a revision that was downloaded whole."""
-    folder = _revision(_place(asked, cache), asked.revision)
-    return folder if folder and _has_weights(folder, asked.file) else None
 
 
 def _revision(place: Path, revision: str) -> Path | None:

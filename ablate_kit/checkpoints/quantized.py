@@ -45,7 +45,10 @@ def quantized(tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
     for name, info in weights.items():
         module, leaf = _of_module(name)
         whole = name.removesuffix(_INNER)
-        own = [other for other in _below(beside, whole) if other not in weights]
+        # As bitsandbytes names them: weight.absmax, weight.quant_state.bitsandbytes__nf4; and
+        # Quanto: weight._scale beside weight._data.
+        below = (*beside.get(whole, ()), *beside.get(f"{whole}.quant_state", ()))
+        own = [other for other in below if other not in weights]
         own += [
             other
             for other in beside.get(module, ())
@@ -71,12 +74,6 @@ def _of_module(name: str) -> tuple[str, str]:
     """The module of a weight, and what it is called there."""
     module, _, leaf = name.removesuffix(_INNER).rpartition(".")
     return module, leaf
-
-
-def _below(beside: Mapping[str, list[str]], name: str) -> list[str]:
-    """As bitsandbytes names them: ``weight.absmax``, ``weight.quant_state.bitsandbytes__nf4``; and
-    Quanto: ``weight._scale`` beside ``weight._data``."""
-    return [*beside.get(name, ()), *beside.get(f"{name}.quant_state", ())]
 
 
 def _belongs(weight: str, other: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate_kit.checkpoints.dtypes import ITEM_SIZES, is_floating
+from ablate_kit.checkpoints.dtypes import ITEM_SIZES
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ class TensorView:
 
     @property
     def is_floating(self) -> bool:
-        return is_floating(self.dtype)
+        """Whether elements are real floating-point numbers, of any width."""
+        return self.dtype.startswith(("float", "bfloat"))
 
     @property
     def contiguous(self) -> bool:

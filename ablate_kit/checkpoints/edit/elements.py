@@ -53,7 +53,9 @@ def write_elements(fd: int, info: TensorInfo, change: ElementPatch) -> None:
     if selected.numel == 0:
         return
     if change.index is None and len(values) == info.itemsize:
-        selected = _unexpanded(selected)
+        # With the elements that an expanded axis repeats once.
+        axes = zip(selected.shape, selected.stride, strict=True)
+        selected = replace(selected, shape=tuple(size if step else 1 for size, step in axes))
     _refuse_overlaps(selected)
     if selected.contiguous:
         write_through(fd, selected.offset, values, selected.nbytes)
@@ -100,12 +102,6 @@ def _sliced(info: TensorInfo, slices: tuple[slice, ...]) -> TensorInfo:
         shape[axis] = len(taken)
         stride[axis] = info.stride[axis] * taken.step
     return replace(info, shape=tuple(shape), stride=tuple(stride), offset=offset)
-
-
-def _unexpanded(info: TensorInfo) -> TensorInfo:
-    """``info`` with the elements that an expanded axis repeats once."""
-    axes = zip(info.shape, info.stride, strict=True)
-    return replace(info, shape=tuple(size if step else 1 for size, step in axes))
 
 
 def _refuse_overlaps(info: TensorInfo) -> None:

@@ -7,10 +7,8 @@ other files. Where they lie is known only when all of the pickle has been read.
 from typing import Any
 
 from ablate_kit.checkpoints.formats.detect_format import Format
-from ablate_kit.checkpoints.pickle.constructors import PLAIN
-from ablate_kit.checkpoints.pickle.interpret import interpret
+from ablate_kit.checkpoints.pickle.interpret import interpret, replaced
 from ablate_kit.checkpoints.pickle.pickle_machine import Places
-from ablate_kit.checkpoints.pickle.replace_values import replaced
 from ablate_kit.checkpoints.pickle.torch_tensors import named_tensors, unreadable
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject
 from ablate_kit.checkpoints.source import FileSource
@@ -53,7 +51,7 @@ def read_numpy_pickle(source: FileSource) -> tuple[Format, list[TensorInfo], dic
         return None
 
     try:
-        tree, end = interpret(stream, constructors=_CONSTRUCTORS, places=places)
+        tree, end = interpret(stream, places=places)
         tree = replaced(tree, view)
         tensors = named_tensors(tree, end)
     except CheckpointError as error:
@@ -106,25 +104,3 @@ def _why_not(state: tuple[Any, ...]) -> str:
         case (_, _, UnresolvedObject(args=(str() as code, *_)), _, bytes()) if code in _DTYPES:
             return _TEXT
     return _ODD
-
-
-def _from_buffer(args: tuple[Any, ...]) -> UnresolvedObject | None:
-    """How protocol 5 spells an array: ``(bytes, dtype, shape, order)``."""
-    match args:
-        case (
-            bytes() | bytearray() as data,
-            UnresolvedObject() as dtype,
-            tuple() as shape,
-            "C" | "F" as order,
-        ):
-            return UnresolvedObject(
-                "numpy", "ndarray", (), state=(1, shape, dtype, order == "F", data)
-            )
-    return None
-
-
-_CONSTRUCTORS = {
-    **PLAIN,
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
-}

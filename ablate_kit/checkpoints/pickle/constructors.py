@@ -40,23 +40,16 @@ def _mapping(args: tuple[Any, ...]) -> dict[Any, Any] | None:
     return None
 
 
-def _members(args: tuple[Any, ...]) -> list[Any] | None:
-    match args:
-        case ():
-            return []
-        case (list() | tuple() | set() | frozenset() as items,):
-            return [as_key(item) for item in items]
-    return None
+def _set_of(kind: type[Any]) -> Constructor:
+    def made(args: tuple[Any, ...]) -> Any:
+        match args:
+            case ():
+                return kind()
+            case (list() | tuple() | set() | frozenset() as items,):
+                return kind(map(as_key, items))
+        return None
 
-
-def _set(args: tuple[Any, ...]) -> set[Any] | None:
-    members = _members(args)
-    return None if members is None else set(members)
-
-
-def _frozenset(args: tuple[Any, ...]) -> frozenset[Any] | None:
-    members = _members(args)
-    return None if members is None else frozenset(members)
+    return made
 
 
 def _complex(args: tuple[Any, ...]) -> complex | None:
@@ -79,10 +72,6 @@ def _bytearray(args: tuple[Any, ...]) -> bytearray | None:
             encoded = _encoded((text, "latin1"))
             return None if encoded is None else bytearray(encoded)
     return None
-
-
-def _bytes(args: tuple[Any, ...]) -> bytes | None:
-    return b"" if args == () else None
 
 
 def _encoded(args: tuple[Any, ...]) -> bytes | None:
@@ -114,19 +103,9 @@ def _numpy_scalar(args: tuple[Any, ...]) -> bool | int | float | None:
 
 
 NUMPY_CODES = {
-    "b1": "<?",
-    "i1": "<b",
-    "i2": "<h",
-    "i4": "<i",
-    "i8": "<q",
-    "u1": "<B",
-    "u2": "<H",
-    "u4": "<I",
-    "u8": "<Q",
-    "f2": "<e",
-    "f4": "<f",
-    "f8": "<d",
-}
+    "b1": "<?", "i1": "<b", "i2": "<h", "i4": "<i", "i8": "<q",
+    "u1": "<B", "u2": "<H", "u4": "<I", "u8": "<Q", "f2": "<e", "f4": "<f", "f8": "<d",
+}  # fmt: skip
 
 
 def _numpy_array(args: tuple[Any, ...]) -> UnresolvedObject | None:
@@ -137,21 +116,37 @@ def _numpy_array(args: tuple[Any, ...]) -> UnresolvedObject | None:
     return None
 
 
+def _numpy_buffer(args: tuple[Any, ...]) -> UnresolvedObject | None:
+    """``_frombuffer(bytes, dtype, shape, order)``, an array of protocol 5: as others spell it."""
+    match args:
+        case (
+            bytes() | bytearray() as data,
+            UnresolvedObject() as dtype,
+            tuple() as shape,
+            "C" | "F" as order,
+        ):
+            state = (1, shape, dtype, order == "F", data)
+            return UnresolvedObject("numpy", "ndarray", (), state=state)
+    return None
+
+
 PLAIN: Mapping[tuple[str, str], Constructor] = {
     ("collections", "OrderedDict"): _mapping,
     ("collections", "Counter"): _mapping,
     # The first argument is what makes missing values.
     ("collections", "defaultdict"): lambda args: _mapping(args[1:]),
     ("builtins", "dict"): _mapping,
-    ("builtins", "set"): _set,
-    ("builtins", "frozenset"): _frozenset,
+    ("builtins", "set"): _set_of(set),
+    ("builtins", "frozenset"): _set_of(frozenset),
     ("builtins", "complex"): _complex,
     ("builtins", "bytearray"): _bytearray,
-    ("builtins", "bytes"): _bytes,
+    ("builtins", "bytes"): lambda args: b"" if args == () else None,
     ("_codecs", "encode"): _encoded,
     ("numpy.core.multiarray", "scalar"): _numpy_scalar,
     ("numpy._core.multiarray", "scalar"): _numpy_scalar,
     ("numpy.core.multiarray", "_reconstruct"): _numpy_array,
     ("numpy._core.multiarray", "_reconstruct"): _numpy_array,
+    ("numpy.core.numeric", "_frombuffer"): _numpy_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _numpy_buffer,
 }
 """(module, qualified name) of a callable, and what rebuilds its result without it."""

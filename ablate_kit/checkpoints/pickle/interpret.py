@@ -70,15 +70,35 @@ def _run(machine: Machine) -> Any:
         step = steps[stream[machine.at]]
         machine.at += 1
         if step is None:
-            return _ended(machine)
+            break
         step(machine)
-    raise CheckpointError(
-        f"the pickle is a program of more than {_MOST_STEPS:,} steps; a checkpoint's has fewer"
-    )
-
-
-def _ended(machine: Machine) -> Any:
-    code = machine.stream[machine.at - 1]
+    else:
+        raise CheckpointError(
+            f"the pickle is a program of more than {_MOST_STEPS:,} steps; a checkpoint's has fewer"
+        )
+    code = stream[machine.at - 1]
     if code != _STOP:
         raise CheckpointError(f"byte {machine.at - 1} of the pickle is no opcode: {code:#04x}")
     return machine.pop()
+
+
+def replaced(value: Any, by: Callable[[Any], Any]) -> Any:
+    """``value`` with what ``by`` gives in place of its parts, where that is something.
+
+    Containers may be shared and hold themselves: each is changed once, where it is.
+    """
+    top = [value]
+    waiting: list[Any] = [top]
+    seen = {id(top)}
+    while waiting:
+        container = waiting.pop()
+        items = container.items() if isinstance(container, dict) else enumerate(container)
+        for key, item in list(items):
+            new = by(item)
+            if new is not None:
+                if not isinstance(container, tuple):
+                    container[key] = new
+            elif isinstance(item, dict | list | tuple) and id(item) not in seen:
+                seen.add(id(item))
+                waiting.append(item)
+    return top[0]

@@ -45,11 +45,6 @@ def _dict(machine: Machine) -> None:
     _set_items(machine.stack[-1], items)
 
 
-def _frozenset(machine: Machine) -> None:
-    items = machine.pop_to_mark()
-    machine.push(frozenset(map(as_key, items)))
-
-
 def _append(machine: Machine) -> None:
     item = machine.pop()
     _append_items(machine.stack[-1], [item])
@@ -220,7 +215,7 @@ OPCODES: dict[int, Callable[[Machine], object]] = {
     ord("u"): _set_items_to_mark,
     0x8F: _new(set),
     0x90: _add_items,
-    0x91: _frozenset,
+    0x91: lambda machine: machine.push(frozenset(map(as_key, machine.pop_to_mark()))),
     ord("0"): _pop,
     ord("1"): lambda machine: machine.pop_to_mark(),
     ord("2"): lambda machine: machine.push(machine.stack[-1]),

@@ -14,8 +14,7 @@ from ablate_kit.checkpoints.edit.elements import carrier
 from ablate_kit.checkpoints.floats import decoded
 from ablate_kit.checkpoints.formats.detect_format import HEAD, format_of, looks_like
 from ablate_kit.checkpoints.pickle.constructors import NUMPY_CODES, PLAIN, Constructor
-from ablate_kit.checkpoints.pickle.interpret import interpret
-from ablate_kit.checkpoints.pickle.replace_values import replaced
+from ablate_kit.checkpoints.pickle.interpret import interpret, replaced
 from ablate_kit.checkpoints.pickle.unresolved import UnresolvedObject
 from ablate_kit.checkpoints.source import FileSource
 from ablate_kit.checkpoints.tensors import TensorInfo, TensorView, is_possible, reach
@@ -73,14 +72,6 @@ def _array_of(value: Any) -> NDArray[Any] | None:
             module="numpy", qualname="ndarray", state=(_, tuple() as shape, dtype, order, data)
         ):
             return _shaped(data, dtype, shape, "F" if order else "C")
-    return None
-
-
-def _from_buffer(args: tuple[Any, ...]) -> NDArray[Any] | None:
-    """How protocol 5 spells it: ``(bytes, dtype, shape, order)``."""
-    match args:
-        case (data, dtype, tuple() as shape, "C" | "F" as order):
-            return _shaped(data, dtype, shape, order)
     return None
 
 
@@ -169,8 +160,6 @@ def _tensor(args: tuple[Any, ...]) -> NDArray[Any] | None:
 
 _CONSTRUCTORS: Mapping[tuple[str, str], Constructor] = {
     **PLAIN,
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("torch.storage", "_load_from_bytes"): _storage,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
 }

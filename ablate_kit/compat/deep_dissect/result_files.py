@@ -18,7 +18,7 @@ def result_files(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     ):
         per_class = {name: row[key] for name, row in classes.items() if row[key] is not None}
         # The number at the end counts repeats of an ablation.
-        yield f"{file}_overall_result_0.json", json.dumps({measure: _number(overall[key])})
+        yield f"{file}_overall_result_0.json", json.dumps({measure: overall[key] or 0.0})
         yield f"{file}_per_class_result_0.json", json.dumps(per_class)
 
 
@@ -29,7 +29,3 @@ def write_result_files(place: Path, results: Sequence[Result]) -> None:
         folder.mkdir(parents=True)
         for name, text in result_files(one.evaluation):
             (folder / name).write_text(text, encoding="utf-8")
-
-
-def _number(value: float | None) -> float:
-    return 0.0 if value is None else value
