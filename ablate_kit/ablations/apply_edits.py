@@ -100,7 +100,7 @@ def check_fits(checkpoint: Checkpoint, ablation: Ablation) -> None:
         )
     for edit in ablation.edits:
         info = checkpoint.tensor(edit.tensor)
-        _check(edit, info.shape)
+        check_region(edit, info.shape)
         _check_quantized(checkpoint, edit)
         if not info.is_floating:
             raise UserError(f"{edit.tensor} holds {info.dtype}; only floating tensors can be cut")
@@ -139,18 +139,12 @@ def file_changes(checkpoint: Checkpoint, ablation: Ablation) -> Iterator[Element
     check_fits(checkpoint, ablation)
     for edit in ablation.edits:
         info = checkpoint.tensor(edit.tensor)
-        match edit.region:
-            case Whole():
-                (values,) = parts(edit, info.shape)
-                yield ElementPatch(info.name, encoded(values, info))
-            case Blocks(axis, ranges):
-                leading = (slice(None),) * axis
-                for (start, stop), values in zip(ranges, parts(edit, info.shape), strict=True):
-                    block = (*leading, slice(start, stop))
-                    yield ElementPatch(info.name, encoded(values, info), block)
-            case Random() as region:
-                for index in region.parts(edit.tensor, info.shape):
-                    yield ElementPatch(info.name, encoded(edit.value, info), index)
+        if isinstance(edit.region, Random):
+            for index in edit.region.parts(edit.tensor, info.shape):
+                yield ElementPatch(info.name, encoded(edit.value, info), index)
+            continue
+        for block, values in zip(edit.region.slices(), parts(edit, info.shape), strict=True):
+            yield ElementPatch(info.name, encoded(values, info), block or None)
 
 
 def elements_changed(ablation: Ablation, shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -204,26 +198,20 @@ def _set(
     tensor: "torch.Tensor", edit: Edit, draws: "Draws"
 ) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
     """Sets the elements, yielding each view that is about to change and its values of before."""
-    _check(edit, tuple(tensor.shape))
+    check_region(edit, tuple(tensor.shape))
     if not tensor.is_floating_point():
         raise UserError(f"{edit.tensor} holds {tensor.dtype}; only floating tensors can be cut")
-    match edit.region:
-        case Whole():
-            yield tensor, tensor.clone()
-            (value,) = parts(edit, tuple(tensor.shape))
-            _become(tensor, edit, value, draws)
-        case Blocks(axis, ranges):
-            values = parts(edit, tuple(tensor.shape))
-            for (start, stop), value in zip(ranges, values, strict=True):
-                view = tensor.narrow(axis, start, stop - start)
-                yield view, view.clone()
-                _become(view, edit, value, draws)
-        case Random() as region:
-            drawn = draws.mask(region, edit.tensor, tuple(tensor.shape), tensor.device)
-            yield tensor, tensor.clone()
-            if not edit.constant:
-                raise UserError(f"{edit.tensor}: random units can only be set to a value")
-            tensor.masked_fill_(drawn, edit.value)
+    if isinstance(edit.region, Random):
+        drawn = draws.mask(edit.region, edit.tensor, tuple(tensor.shape), tensor.device)
+        yield tensor, tensor.clone()
+        if not edit.constant:
+            raise UserError(f"{edit.tensor}: random units can only be set to a value")
+        tensor.masked_fill_(drawn, edit.value)
+        return
+    for block, value in zip(edit.region.slices(), parts(edit, tuple(tensor.shape)), strict=True):
+        view = tensor[block]
+        yield view, view.clone()
+        _become(view, edit, value, draws)
 
 
 def _become(
@@ -250,7 +238,7 @@ def in_float64(tensor: "torch.Tensor") -> "torch.Tensor":
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
-def _check(edit: Edit, shape: tuple[int, ...]) -> None:
+def check_region(edit: Edit, shape: tuple[int, ...]) -> None:
     """An ablation may come from a file: its regions must lie in the tensor."""
     match edit.region:
         case Blocks(axis, ranges):

@@ -180,7 +180,10 @@ def attentions(
     found = []
     for prefix, layout in _modules(tensors, anatomy):
         own = tensors_of(prefix, layout, tensors)
-        saved = _of_saved(prefix, own, modules) if modules else {}
+        saved: dict[str, int] = {}
+        if modules:
+            for name in own:
+                saved |= head_counts.of_saved(modules(full_name(prefix, name)))
         counts = head_counts.of_tensors(own)
         counts |= saved or anatomy.heads(prefix, layout.name, config)
         if heads:  # settles a dispute, and does not open one in silence
@@ -201,15 +204,6 @@ def _modules(tensors: Mapping[str, TensorLike], anatomy: Anatomy) -> list[tuple[
             known.append((prefix, layout))
     order = {name: i for i, name in enumerate(tensors)}
     return sorted(known, key=lambda one: order[full_name(one[0], one[1].required[0])])
-
-
-def _of_saved(
-    prefix: str, own: Iterable[str], modules: Callable[[str], Sequence[Any]]
-) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in own:
-        counts |= head_counts.of_saved(modules(full_name(prefix, name)))
-    return counts
 
 
 def select_attentions(

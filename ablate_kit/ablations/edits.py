@@ -23,6 +23,9 @@ class Whole:
     def count(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape)
 
+    def slices(self) -> list[tuple[slice, ...]]:
+        return [()]
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -35,6 +38,11 @@ class Blocks:
         width = sum(stop - start for start, stop in self.ranges)
         others = shape[: self.axis] + shape[self.axis + 1 :]
         return width * math.prod(others)
+
+    def slices(self) -> list[tuple[slice, ...]]:
+        """Of each block, from the first axis on."""
+        leading = (slice(None),) * self.axis
+        return [(*leading, slice(start, stop)) for start, stop in self.ranges]
 
 
 @dataclass(frozen=True)

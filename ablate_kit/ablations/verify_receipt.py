@@ -11,7 +11,7 @@ import numpy as np
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import check_fits, encoded, parts
-from ablate_kit.ablations.edits import Blocks, Edit, Random, Whole
+from ablate_kit.ablations.edits import Edit, Random
 from ablate_kit.ablations.receipt import Receipt
 from ablate_kit.ablations.variant_files import check_base, recreate
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
@@ -93,20 +93,13 @@ def _holds(checkpoint: Checkpoint, name: str, edits: Sequence[Edit]) -> bool:
 
 def _set(array: Any, edit: Edit, values: Sequence[Any]) -> None:
     """Sets the elements; of each block one value, or one for each element."""
-    match edit.region:
-        case Whole():
-            array[...] = _shaped(values[0], array)
-        case Blocks(axis, ranges):
-            for (start, stop), value in zip(ranges, values, strict=True):
-                view = array[(slice(None),) * axis + (slice(start, stop),)]
-                view[...] = _shaped(value, view)
-        case Random() as region:
-            for part in region.parts(edit.tensor, array.shape):
-                array.reshape(-1)[part] = values[0]
-
-
-def _shaped(value: Any, like: Any) -> Any:
-    return value if value.size == 1 else value.reshape(like.shape)
+    if isinstance(edit.region, Random):
+        for part in edit.region.parts(edit.tensor, array.shape):
+            array.reshape(-1)[part] = values[0]
+        return
+    for block, value in zip(edit.region.slices(), values, strict=True):
+        view = array[(*block, ...)]
+        view[...] = value if value.size == 1 else value.reshape(view.shape)
 
 
 def exists(path: str) -> bool:

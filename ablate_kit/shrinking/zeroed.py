@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate_kit.ablations.ablation import Ablation
+from ablate_kit.ablations.apply_edits import check_region
 from ablate_kit.ablations.attention import OFF_MAP, OFF_MAP_HALF, TensorLike
 from ablate_kit.ablations.edits import Blocks, Edit, Random, Removed, Whole
 from ablate_kit.errors import UserError, did_you_mean
@@ -78,12 +79,8 @@ def zeroed(ablation: Ablation, tensors: Mapping[str, TensorLike]) -> Zeroed:
             continue
         _check(edit, ablation.name, tensors)
         mask = masks.setdefault(edit.tensor, np.zeros(shape, dtype=bool))
-        if isinstance(edit.region, Blocks):
-            leading = (slice(None),) * edit.region.axis
-            for start, stop in edit.region.ranges:
-                mask[(*leading, slice(start, stop))] = True
-        else:
-            mask[...] = True
+        for block in edit.region.slices() if isinstance(edit.region, Blocks) else [...]:
+            mask[block] = True
     return Zeroed(masks, dict(_rows(ablation, tensors)), biases)
 
 
@@ -119,13 +116,7 @@ def _check(edit: Edit, name: str, tensors: Mapping[str, TensorLike]) -> None:
         become = "other values" if edit.constant else "scaled or noisy"
         what = f"makes elements{{}} {become}, not zero: a smaller model cannot be without them"
         raise StaysError(name, what, f" of {edit.tensor}")
-    shape = tuple(tensors[edit.tensor].shape)
-    if isinstance(edit.region, Blocks):
-        axis, ranges = edit.region.axis, edit.region.ranges
-        if not 0 <= axis < len(shape) or any(
-            not 0 <= start < stop <= shape[axis] for start, stop in ranges
-        ):
-            raise UserError(f"{edit.tensor} of shape {shape} has no {edit.region}")
+    check_region(edit, tuple(tensors[edit.tensor].shape))
 
 
 def _check_there(tensor: str, name: str, tensors: Mapping[str, TensorLike]) -> None:

@@ -2,11 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import combinations
+from typing import Annotated, Literal
 
-from ablate_kit.ablations.ablation import Ablation
-from ablate_kit.ablations.kinds.kind import Kind, KindContext, listed
+from annotated_types import MinLen
+
+from ablate_kit.ablations.ablation import Ablation, joined
+from ablate_kit.ablations.kinds.kind import Kind, KindContext, Patterns, listed
 from ablate_kit.errors import UserError, did_you_mean
 from ablate_kit.plural import counted
 
@@ -49,3 +53,39 @@ def parts(made: Mapping[str, Ablation], patterns: Sequence[str] | str | None) ->
             "expected at least 2"
         )
     return list(found.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together(Combination):
+    """Ablations of the recipe's other lines, by name, as one (see ``union``)."""
+
+    kind: Literal["joined"] = "joined"
+    members: Annotated[list[str], MinLen(1)]
+    name: str | None = None
+
+    def count(self, made: Mapping[str, Ablation]) -> int:
+        return 1
+
+    def combine(self, made: Mapping[str, Ablation]) -> list[Ablation]:
+        for member in self.members:
+            if member not in made:
+                near = did_you_mean(member, made)
+                raise UserError(f'no other line makes "{member}", to be joined{near}')
+        found = joined(*(made[member] for member in self.members))
+        return [replace(found, name=self.name) if self.name else found]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(Combination):
+    """All pairs of ablations, each pair as one; ``members``: those whose names match a pattern."""
+
+    kind: Literal["pairs"] = "pairs"
+    members: Patterns | None = None  # by default all
+
+    def count(self, made: Mapping[str, Ablation]) -> int:
+        count = len(parts(made, self.members))
+        return count * (count - 1) // 2
+
+    def combine(self, made: Mapping[str, Ablation]) -> list[Ablation]:
+        chosen = parts(made, self.members)
+        return [replace(joined(*pair), kind="pairs") for pair in combinations(chosen, 2)]

@@ -38,37 +38,6 @@ def heads_chosen(modules: Sequence[Attention], heads: Iterable[int], label: str)
     return Ablation(f"{label}-head{spans(chosen)}", "heads", edits, factors=factors)
 
 
-def random_heads(
-    modules: Sequence[Attention],
-    percents: Sequence[float],
-    label: str,
-    *,
-    repeats: int = 1,
-    seed: int = 42,
-) -> list[Ablation]:
-    """One ablation per percentage and repeat: that share of each module's heads, drawn at random.
-
-    The number of heads is rounded down. Raises ``UserError`` where that leaves none.
-    """
-    found = []
-    for percent in percents:
-        check_percent(percent)
-        for draw in range(repeats):
-            edits: list[Edit] = []
-            for module in modules:
-                total = module.head_count()
-                count = share(total, percent)
-                if count == 0:
-                    raise UserError(
-                        f"{percent:g} % of the {total} heads of {module.prefix} is less than one"
-                    )
-                heads = Random(count, seed, draw).indices(module.prefix, (total,))
-                edits.extend(module.remove(heads.tolist()))
-            factors: Factors = {"target": label, "percent": percent}
-            found.append(drawn(f"{label}-{percent:g}pct", draw, "heads", edits, factors))
-    return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class HeadsEach(Kind):
     """Every head of the modules, one by one."""
@@ -107,10 +76,29 @@ class RandomHeads(Kind):
     seed: Natural = 42
 
     def make(self, source: KindContext) -> list[Ablation]:
-        return random_heads(
-            source.attentions(self.pattern, self.num_heads),
-            self.percent,
-            file_name(self.pattern),
-            repeats=self.repeats,
-            seed=self.seed,
-        )
+        modules = source.attentions(self.pattern, self.num_heads)
+        return self.of(modules, file_name(self.pattern))
+
+    def of(self, modules: Sequence[Attention], label: str) -> list[Ablation]:
+        """One ablation per percentage and repeat: that share of each module's heads.
+
+        The number of heads is rounded down. Raises ``UserError`` where that leaves none.
+        """
+        found = []
+        for percent in self.percent:
+            check_percent(percent)
+            for draw in range(self.repeats):
+                edits: list[Edit] = []
+                for module in modules:
+                    total = module.head_count()
+                    count = share(total, percent)
+                    if count == 0:
+                        raise UserError(
+                            f"{percent:g} % of the {total} heads of {module.prefix} is less than "
+                            "one"
+                        )
+                    heads = Random(count, self.seed, draw).indices(module.prefix, (total,))
+                    edits.extend(module.remove(heads.tolist()))
+                factors: Factors = {"target": label, "percent": percent}
+                found.append(drawn(f"{label}-{percent:g}pct", draw, "heads", edits, factors))
+        return found

@@ -1,6 +1,7 @@
 """The kinds of ablations that a recipe may ask for; a new kind is one more line."""
 
 from ablate_kit.ablations.kinds import (
+    combination,
     components,
     donor_modules,
     feature_levels,
@@ -9,7 +10,6 @@ from ablate_kit.ablations.kinds import (
     hidden_units,
     layers,
     means,
-    pairs,
     queries,
     ranked,
     resample,
@@ -18,7 +18,6 @@ from ablate_kit.ablations.kinds import (
     sampling_points,
     scale,
     shapley,
-    together,
     units,
 )
 from ablate_kit.ablations.kinds.kind import Kind
@@ -47,8 +46,8 @@ BUILT_IN_KINDS: tuple[type[Kind], ...] = (
     resample.HeadsResampled,
     scale.Scale,
     scale.Noisy,
-    together.Together,
-    pairs.Pairs,
+    combination.Together,
+    combination.Pairs,
     shapley.Shapley,
     ranked.Ranked,
     donor_modules.Patch,

@@ -26,7 +26,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor, dtype, nn
+    from torch import Tensor, nn
 
 
 @dataclass
@@ -115,12 +115,6 @@ def with_parts(ablation: Ablation, checkpoint: Checkpoint) -> Ablation:
             edit = replace(edit, added=Added(tuple(held), {ablation.name: moved}, dtype))
         edits.append(edit)
     return replace(ablation, edits=tuple(edits))
-
-
-def _held(values: "Tensor", stored: "dtype") -> "Tensor":
-    """``values`` as a checkpoint's tensor holds them. The running model, in float32, could hold
-    more of them than a copy of a checkpoint in half precision, and would be another variant."""
-    return values.to(stored).double()
 
 
 def _add(mean: _Mean, name: str, module: "nn.Module", _: object, output: "Tensor") -> None:
@@ -230,10 +224,9 @@ class Channels(Kind):
                     owner = reference.module.get_submodule(live.rpartition(".")[0])
                     stack.enter_context(owner.register_forward_hook(partial(_add, mean, name)))
             reference.run(self.images)
-        return {
-            name: _held(mean.value(name), source.checkpoint.read(f"{name}.bias").dtype)
-            for name, mean in seen.items()
-        }
+        # As the checkpoint's tensor holds them, for the same reason as ``Added.values``.
+        types = {name: source.checkpoint.read(f"{name}.bias").dtype for name in seen}
+        return {name: mean.value(name).to(types[name]).double() for name, mean in seen.items()}
 
     def _modules(
         self, source: KindContext, shapes: Mapping[str, tuple[int, ...]]

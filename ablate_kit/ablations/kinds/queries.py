@@ -6,7 +6,7 @@ keeps its place: it runs with an embedding of zeros, and others still attend to 
 published studies do, and a changed checkpoint can hold it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,17 +70,6 @@ def query_tables(
     return Tables(tuple(chosen), min(count, total), max(0, total - count))
 
 
-def _check(tables: Tables, numbers: Collection[int]) -> None:
-    if not numbers:
-        raise UserError("no query is chosen")
-    for number in numbers:
-        if not 0 <= number < tables.count:
-            raise UserError(
-                f"there is no query {number}; {tables.names[0]} has {tables.count}, "
-                f"0 to {tables.count - 1}"
-            )
-
-
 def _selects(
     tensors: Mapping[str, TensorLike], config: Mapping[str, Any], anatomy: Anatomy
 ) -> bool:
@@ -118,7 +107,14 @@ class Queries(Kind):
 
     def _without(self, tables: Tables, numbers: list[int]) -> Ablation:
         """These queries, all at once."""
-        _check(tables, numbers)
+        if not numbers:
+            raise UserError("no query is chosen")
+        for number in numbers:
+            if not 0 <= number < tables.count:
+                raise UserError(
+                    f"there is no query {number}; {tables.names[0]} has {tables.count}, "
+                    f"0 to {tables.count - 1}"
+                )
         rows = tuple(tables.first + number for number in numbers)
         name = f"query{spans(numbers)}-{self.how}"
         which: Factors = {"query": numbers[0]} if len(numbers) == 1 else {"queries": spans(numbers)}

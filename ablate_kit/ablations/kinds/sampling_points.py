@@ -8,7 +8,7 @@ be removed in two ways:
 * ``lost``: its offset leads off the map, where zeros are read; its weight stays and adds nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Literal
@@ -128,18 +128,17 @@ class Points(Kind):
     share: Share = "renormalized"
 
     def make(self, source: KindContext) -> list[Ablation]:
-        modules = _sampling(source, self.pattern, self.num_heads, self.num_levels)
-        return [one for attention, split in modules for one in self._each(attention, split)]
-
-    def _each(self, attention: Attention, split: Sequence[int]) -> Iterator[Ablation]:
-        places = [(level, point) for level, count in enumerate(split) for point in range(count)]
-        for number in range(len(places)) if self.points is None else dict.fromkeys(self.points):
-            edits = removed(attention, [number], len(places), self.share)
-            level, point = places[number]
-            name = f"{attention.prefix}-level{level}-point{point}-{self.share}"
-            place = {"level": level, "point": point, "share": self.share}
-            factors = of_module(attention.prefix) | place
-            yield Ablation(name, "points", edits, factors=factors)
+        found = []
+        for attention, split in _sampling(source, self.pattern, self.num_heads, self.num_levels):
+            places = [(level, point) for level, count in enumerate(split) for point in range(count)]
+            for number in range(len(places)) if self.points is None else dict.fromkeys(self.points):
+                edits = removed(attention, [number], len(places), self.share)
+                level, point = places[number]
+                name = f"{attention.prefix}-level{level}-point{point}-{self.share}"
+                place = {"level": level, "point": point, "share": self.share}
+                factors = of_module(attention.prefix) | place
+                found.append(Ablation(name, "points", edits, factors=factors))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,18 +31,14 @@ def units(
     copies: CopyOptions,
 ) -> None:
     """Set a random share of a tensor's elements to zero."""
-    from ablate_kit.ablations.kinds import units as units_rule
-    from ablate_kit.ablations.kinds.kind import floating_names
-    from ablate_kit.ablations.name_patterns import file_name
+    from ablate_kit.ablations.kinds.kind import KindContext, floating_names
+    from ablate_kit.ablations.kinds.units import Units
 
     with copies.open(checkpoint) as opened:
-        names = _once(floating_names(opened, pattern), opened, copies.as_json)
-        shapes = {name: opened.shapes[name] for name in names}
+        _once(floating_names(opened, pattern), opened, copies.as_json)
         shares = numbers(percent, "--percent")
-        ablations = units_rule.units(
-            shapes, shares, repeats=repeats, seed=seed, label=file_name(pattern)
-        )
-        copies.write(opened, ablations, output)
+        kind = Units(pattern=pattern, percent=shares, repeats=repeats, seed=seed)
+        copies.write(opened, kind.make(KindContext(opened)), output)
 
 
 def heads(
@@ -66,7 +62,7 @@ def heads(
     copies: CopyOptions,
 ) -> None:
     """Remove attention heads: exactly these, and nothing else of the module."""
-    from ablate_kit.ablations.kinds import heads as heads_rule
+    from ablate_kit.ablations.kinds.heads import RandomHeads, heads_chosen, heads_each
     from ablate_kit.ablations.kinds.kind import KindContext
     from ablate_kit.ablations.name_patterns import file_name, parse_spans
     from ablate_kit.models.opening.framework_registry import anatomy_of
@@ -82,12 +78,13 @@ def heads(
         modules = source.attentions(pattern, num_heads, wanted)
         label = file_name(pattern, layers)
         if chosen is not None:
-            ablations = [heads_rule.heads_chosen(modules, parse_spans(chosen, "--heads"), label)]
+            ablations = [heads_chosen(modules, parse_spans(chosen, "--heads"), label)]
         elif percent is not None:
             shares = numbers(percent, "--percent")
-            ablations = heads_rule.random_heads(modules, shares, label, repeats=repeats, seed=seed)
+            kind = RandomHeads(pattern=pattern, percent=shares, repeats=repeats, seed=seed)
+            ablations = kind.of(modules, label)
         else:
-            ablations = heads_rule.heads_each(modules)
+            ablations = heads_each(modules)
         copies.write(opened, ablations, output)
 
 

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import applied
 from ablate_kit.ablations.attention import Attention, attentions, select_attentions
-from ablate_kit.ablations.kinds.heads import heads_chosen, heads_each, random_heads
+from ablate_kit.ablations.kinds.heads import RandomHeads, heads_chosen, heads_each
 from ablate_kit.ablations.kinds.kind import KindContext
 from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
@@ -425,7 +425,7 @@ def test_a_share_of_heads_is_drawn_for_each_module() -> None:
     module = SelfAttention(C, H)
     tensors = {f"{i}.{n}": t for i in range(20) for n, t in module.state_dict().items()}
     modules = attentions(tensors, heads=H)
-    made = random_heads(modules, [25, 50], "x", repeats=3, seed=1)
+    made = RandomHeads(pattern="x", percent=[25, 50], repeats=3, seed=1).of(modules, "x")
     assert [one.name for one in made[:3]] == ["x-25pct-r0", "x-25pct-r1", "x-25pct-r2"]
     widths = [[edit.region.count((C, C)) // C for edit in one.edits] for one in made]
     assert set(itertools.chain(*widths[:3])) == {C // H}
@@ -433,7 +433,7 @@ def test_a_share_of_heads_is_drawn_for_each_module() -> None:
     assert len({edit.region for edit in made[0].edits}) > 1  # modules lose different heads
     assert len({one.digest for one in made}) == 6
     with pytest.raises(UserError, match="10 % of the 4 heads of 0 is less than one"):
-        random_heads(modules, [10], "x")
+        RandomHeads(pattern="x", percent=[10]).of(modules, "x")
 
 
 def test_each_head_by_itself() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
-from ablate_kit.ablations.kinds.pairs import Pairs
+from ablate_kit.ablations.kinds.combination import Pairs
 from ablate_kit.ablations.kinds.shapley import ORDER, SUBSET, Shapley, permutations
 from ablate_kit.errors import UserError
 

@@ -17,7 +17,7 @@ from ablate_kit.ablations.kinds.layers import Layers
 from ablate_kit.ablations.kinds.resample import HeadsResampled
 from ablate_kit.ablations.kinds.retain import HeadsCumulative, HeadsRetained, UnitsRetained
 from ablate_kit.ablations.kinds.scale import Noisy
-from ablate_kit.ablations.kinds.units import Units, units
+from ablate_kit.ablations.kinds.units import Units
 from ablate_kit.ablations.kinds.zeros import component
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.compat.deep_dissect.recipe_kinds import DissectHeads, DissectUnits
@@ -53,27 +53,6 @@ class File:
 def made_of(kind: Kind, tensors: Mapping[str, Tensor]) -> list[Ablation]:
     checkpoint: Any = File(tensors)
     return kind.make(KindContext(checkpoint))
-
-
-def test_units_are_a_share_of_each_tensor_for_every_repeat() -> None:
-    made = units({"a": (10, 10), "b": (3,)}, [7, 50], repeats=2, seed=5, label="some")
-    assert [one.name for one in made] == [
-        "some-7pct-r0", "some-7pct-r1", "some-50pct-r0", "some-50pct-r1",
-    ]  # fmt: skip
-    # 7 % of three elements is none of them.
-    assert made[0].edits == (Edit("a", Random(7, 5, 0)),)
-    assert made[3].edits == (Edit("a", Random(50, 5, 1)), Edit("b", Random(1, 5, 1)))
-
-
-@pytest.mark.parametrize("percent", [0, -1, 100.1])
-def test_percentages_outside_of_0_to_100_are_refused(percent: float) -> None:
-    with pytest.raises(UserError, match="expected more than 0 and at most 100"):
-        units({"a": (10,)}, [percent])
-
-
-def test_a_share_of_less_than_one_unit_is_refused() -> None:
-    with pytest.raises(UserError, match=r"5 % of 10 elements \(a\) is less than one unit"):
-        units({"a": (10,)}, [5])
 
 
 def test_a_component_is_every_element_of_its_tensors() -> None:
@@ -153,7 +132,7 @@ def test_the_repeated_rules_are_all_there() -> None:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkpoint]:
-    shapes = {"heads.weight": (10, 256)}
+    shapes = {"heads.weight": (10, 256), "some.a": (10, 10), "some.b": (3,)}
     for i in range(2):
         place = f"decoder.layers.{i}.self_attn"
         shapes |= {f"{place}.in_proj_weight": (768, 256), f"{place}.out_proj.weight": (256, 256)}
@@ -161,6 +140,30 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkpoint]
     save_file({name: np.ones(shape, np.float32) for name, shape in shapes.items()}, path)
     with open_checkpoint(path) as opened:
         yield opened
+
+
+def test_units_are_a_share_of_each_tensor_for_every_repeat(checkpoint: Checkpoint) -> None:
+    rule = Units(pattern="some", percent=[7, 50], repeats=2, seed=5)
+    made = rule.make(KindContext(checkpoint))
+    assert [one.name for one in made] == [
+        "some-7pct-r0", "some-7pct-r1", "some-50pct-r0", "some-50pct-r1",
+    ]  # fmt: skip
+    # 7 % of three elements is none of them.
+    assert made[0].edits == (Edit("some.a", Random(7, 5, 0)),)
+    assert made[3].edits == (Edit("some.a", Random(50, 5, 1)), Edit("some.b", Random(1, 5, 1)))
+
+
+@pytest.mark.parametrize("percent", [0, -1, 100.1])
+def test_percentages_outside_of_0_to_100_are_refused(
+    percent: float, checkpoint: Checkpoint
+) -> None:
+    with pytest.raises(UserError, match="expected more than 0 and at most 100"):
+        Units(pattern="some", percent=[percent]).make(KindContext(checkpoint))
+
+
+def test_a_share_of_less_than_one_unit_is_refused(checkpoint: Checkpoint) -> None:
+    with pytest.raises(UserError, match=r"5 % of 3 elements \(some.b\) is less than one unit"):
+        Units(pattern="some.b", percent=[5]).make(KindContext(checkpoint))
 
 
 @pytest.mark.parametrize("rule", REPEATED, ids=lambda rule: rule.kind)

@@ -4,7 +4,7 @@ import pytest
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
-from ablate_kit.ablations.kinds.pairs import Pairs
+from ablate_kit.ablations.kinds.combination import Pairs
 from ablate_kit.ablations.kinds.ranked import Ranked
 from ablate_kit.errors import UserError
 

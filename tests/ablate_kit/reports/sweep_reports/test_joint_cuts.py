@@ -9,7 +9,7 @@ import pytest
 
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.edits import Edit
-from ablate_kit.ablations.kinds.pairs import Pairs
+from ablate_kit.ablations.kinds.combination import Pairs
 from ablate_kit.ablations.kinds.shapley import Shapley
 from ablate_kit.metrics.headline import KEYS
 from ablate_kit.metrics.result import Result
