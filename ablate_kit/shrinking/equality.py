@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,8 @@ def agreement(
     images = images_of(dataset)
     largest = 0.0
     for group in groups([original.prepare(image) for image in images]):
-        with inference(original.module), _ablated(original, ablation):
+        cut = applied(original.module, ablation, original.live_names()) if ablation else None
+        with inference(original.module), cut or nullcontext():
             expected = dict(_tensors(original.forward(group.inputs)))
         with inference(smaller.module):
             found = dict(_tensors(_run(smaller, group.inputs)))
@@ -74,12 +75,6 @@ def _run(smaller: Adapter, inputs: Mapping[str, torch.Tensor]) -> Any:
             f"nothing is written: {kind} counts on a size that the smaller model does not have; "
             f"{error}"
         ) from error
-
-
-def _ablated(adapter: Adapter, ablation: Ablation | None) -> AbstractContextManager[None]:
-    if ablation is None:
-        return nullcontext()
-    return applied(adapter.module, ablation, adapter.live_names())
 
 
 def images_of(dataset: Dataset | None) -> Sequence[Pixels]:

@@ -42,9 +42,9 @@ def _take_branches(reduction: Reduction) -> None:
                 last is not None and zeroed.whole(f"{last}.weight", f"{last}.bias")
             )
             if silent:
-                for name in (module, scale, f"{layer}.norm{number}"):
-                    reduction.drop(name)
-                reduction.structures.append(RemovedModule(module, "branch"))
+                reduction.remove(module, "branch")
+                reduction.drop(scale)
+                reduction.drop(f"{layer}.norm{number}")
 
 
 def _layers(tensors: Mapping[str, TensorLike]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -69,8 +69,7 @@ def _take_blocks(reduction: Reduction, config: HybridConfig, stage: int) -> None
     if not gone:
         return
     for i in gone:
-        reduction.drop(f"backbone.stage{stage}.{i}")
-        reduction.structures.append(RemovedModule(f"backbone.stage{stage}.{i}", "block"))
+        reduction.remove(f"backbone.stage{stage}.{i}", "block")
     _renumber(reduction, f"backbone.stage{stage}", gone)
     depths = list(reduction.settings.get("depths", config.depths))  # type: ignore[call-overload]
     depths[stage] -= len(gone)
@@ -84,15 +83,13 @@ def _take_neck_blocks(reduction: Reduction) -> None:
         if match and (
             zeroed.whole(name) or zeroed.whole(f"{match[1]}.norm.weight", f"{match[1]}.norm.bias")
         ):
-            reduction.drop(match[1])
-            reduction.structures.append(RemovedModule(match[1], "block"))
+            reduction.remove(match[1], "block")
 
 
 def _take_modules(reduction: Reduction, config: HybridConfig) -> None:
     zeroed = reduction.zeroed
     if config.csi and zeroed.whole("backbone.csi.norm.weight", "backbone.csi.norm.bias"):
-        reduction.drop("backbone.csi")
-        reduction.structures.append(RemovedModule("backbone.csi", "module"))
+        reduction.remove("backbone.csi", "module")
         reduction.settings["csi"] = False
     left = []
     for stage in config.pgi:
@@ -100,8 +97,7 @@ def _take_modules(reduction: Reduction, config: HybridConfig) -> None:
         norms = (f"{module}.{norm}.{end}" for norm in ("main_norm", "aux_norm2")
                  for end in ("weight", "bias"))  # fmt: skip
         if zeroed.whole(*norms):
-            reduction.drop(module)
-            reduction.structures.append(RemovedModule(module, "module"))
+            reduction.remove(module, "module")
         else:
             left.append(stage)
     if tuple(left) != config.pgi:

@@ -47,15 +47,11 @@ def joint_cuts(
     adapter: Adapter, parts: Sequence[Ablation], on: JudgedOn, progress: Progress = UNWATCHED
 ) -> JointCuts:
     """Evaluates the first part, the first two, and so on; p-values are adjusted over all."""
-    counts = _counts(len(parts))
+    points = min(len(parts), MOST)
+    counts = tuple(dict.fromkeys(round(len(parts) * i / points) for i in range(1, points + 1)))
     cuts = tuple(joined(*parts[:n], name=f"first-{n}-of-{len(parts)}") for n in counts)
     variants = [Variant.of(one) for one in cuts]
     seen = on.seen_by(adapter)
     done = sweep(adapter, seen, variants, on.evaluation, truth=on.truth, progress=progress)
     compared = compare(done.truth, done.results, on.evaluation.statistics)
     return JointCuts(cuts, counts, done.results, compared)
-
-
-def _counts(parts: int) -> tuple[int, ...]:
-    points = min(parts, MOST)
-    return tuple(dict.fromkeys(round(parts * i / points) for i in range(1, points + 1)))

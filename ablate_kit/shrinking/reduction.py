@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from ablate_kit.ablations.attention import TensorLike
-from ablate_kit.shrinking.structures import Structure
+from ablate_kit.checkpoints import Checkpoint
+from ablate_kit.shrinking.structures import RemovedModule, Structure
 from ablate_kit.shrinking.zeroed import Zeroed
 
 Shape = tuple[int, ...]
@@ -47,6 +48,11 @@ class Reduction:
         inside = f"{prefix}."
         self.dropped |= {one for one in self.tensors if one == prefix or one.startswith(inside)}
 
+    def remove(self, module: str, what: str) -> None:
+        """A module, and says so: that it is a branch, a block, or a module by itself."""
+        self.drop(module)
+        self.structures.append(RemovedModule(module, what))
+
     def absorb(self, other: "Reduction") -> None:
         """What the other takes out of tensors, too."""
         self.structures += other.structures
@@ -57,14 +63,13 @@ class Reduction:
     def shapes(self) -> dict[str, Shape]:
         """Of all tensors that are left, under their new names."""
         return {
-            self.renamed.get(name, name): self._shape(name, tuple(info.shape))
+            self.renamed.get(name, name): tuple(
+                size - len(self.gone.get(name, {}).get(axis, ()))
+                for axis, size in enumerate(info.shape)
+            )
             for name, info in self.tensors.items()
             if name not in self.dropped
         }
-
-    def _shape(self, name: str, shape: Shape) -> Shape:
-        gone = self.gone.get(name, {})
-        return tuple(size - len(gone.get(axis, ())) for axis, size in enumerate(shape))
 
     def applied(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor as the ablation leaves it, without what is gone."""
@@ -76,6 +81,14 @@ class Reduction:
             kept = [i for i in range(tensor.shape[axis]) if i not in indices]
             tensor = tensor.index_select(axis, torch.tensor(kept, dtype=torch.long))
         return tensor.contiguous()
+
+    def tensors_left(self, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+        """All of the smaller model, under their new names."""
+        names = (name for name in checkpoint.tensors if name not in self.dropped)
+        return {
+            self.renamed.get(name, name): self.applied(name, checkpoint.read(name))
+            for name in names
+        }
 
     def left_over(self) -> dict[str, int]:
         """How many elements of each tensor become zero and are still there."""

@@ -12,6 +12,7 @@ from ablate_kit.ablations.receipt import Receipt
 from ablate_kit.ablations.variant_files import check_base, check_suffix, note_as_told
 from ablate_kit.ablations.verify_receipt import Check, exists, original
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
+from ablate_kit.checkpoints.edit.patched_copy import Note
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.errors import UserError
 from ablate_kit.models.adapter import Adapter
@@ -24,16 +25,15 @@ from ablate_kit.models.opening.framework_registry import anatomy_of
 from ablate_kit.models.opening.open import open_adapter
 from ablate_kit.models.rewriting.new_file_content import note_for, write_noted
 from ablate_kit.shrinking.channels import take_channels
-from ablate_kit.shrinking.configured import Configured, Fewer, configured, write_configured
+from ablate_kit.shrinking.configured import Fewer, configured, write_configured
 from ablate_kit.shrinking.equality import OutputAgreement, agreement
 from ablate_kit.shrinking.hybrid_file import content_of
 from ablate_kit.shrinking.hybrid_parts import take_parts
 from ablate_kit.shrinking.reduction import Reduction
 from ablate_kit.shrinking.remove_heads import take_heads
 from ablate_kit.shrinking.remove_hidden_units import take_hidden_units
-from ablate_kit.shrinking.remove_queries import take_queries
-from ablate_kit.shrinking.structures import Structure
-from ablate_kit.shrinking.transformers_folder import smaller_folder
+from ablate_kit.shrinking.structures import RemovedQueries, Structure
+from ablate_kit.shrinking.transformers_folder import smaller_folder, write_folder
 from ablate_kit.shrinking.zeroed import Zeroed, zeroed
 from detector.data.dataset import Dataset
 from detector.disk.atomic import new_together
@@ -156,31 +156,40 @@ def plan(
 ) -> ShrinkPlan:
     """What ``shrink`` would write; raises ``UserError`` like it, but for its comparison."""
     if isinstance(wanted, Fewer):
-        return _plan_of(checkpoint, configured(checkpoint, adapter, wanted, model))
+        made = configured(checkpoint, adapter, wanted, model)
+        form = "safetensors" if isinstance(made.adapter, HybridAdapter) else "folder"
+        reduction = Reduction(checkpoint.tensors, Zeroed({}, {}), list(made.turned))
+        write = partial(write_configured, checkpoint, made)
+        return ShrinkPlan(made.adapter, reduction, {}, made.settings, form, write)
     known = resizable(checkpoint, adapter)
     reduction = reduce(checkpoint, adapter, wanted)
     left_over = reduction.left_over()
     if not reduction.structures:
-        raise UserError(reduction.why_not or _nothing(wanted, left_over))
+        shown = f"; {_counted(left_over)}" if left_over else ""
+        raise UserError(
+            reduction.why_not
+            or f'"{wanted.name}" zeroes no whole head, hidden unit, query, branch, layer or '
+            f"channel that could be taken out{shown}"
+        )
     if left_over and not leave:
-        raise UserError(reduction.why_not or _left(wanted, left_over))
+        raise UserError(
+            reduction.why_not
+            or f'not all that "{wanted.name}" zeroes can be taken out: {_counted(left_over)} would '
+            "still be there. --leave keeps them, as zeros"
+        )
     if isinstance(known, HybridAdapter):
         content, smaller = content_of(checkpoint, reduction)
         before = config_and_names(checkpoint)[0].to_dict()
         settings = {k: v for k, v in smaller.to_dict().items() if v != before[k]}
-        write = partial(write_noted, content)
-        return ShrinkPlan(adapter, reduction, left_over, settings, "safetensors", write)
-    folder = smaller_folder(checkpoint, known, reduction, with_code=with_code)
-    return ShrinkPlan(
-        known, reduction, left_over, folder.changes, "folder", folder.write, bool(folder.code)
-    )
+        write_file = partial(write_noted, content)
+        return ShrinkPlan(adapter, reduction, left_over, settings, "safetensors", write_file)
+    config, changes, code = smaller_folder(checkpoint, known, reduction, with_code=with_code)
 
+    def write_smaller(destination: Path, note: Note) -> None:
+        tensors = reduction.tensors_left(checkpoint)
+        write_folder(checkpoint, destination, tensors, config, note, code)
 
-def _plan_of(checkpoint: Checkpoint, made: Configured) -> ShrinkPlan:
-    form = "safetensors" if isinstance(made.adapter, HybridAdapter) else "folder"
-    reduction = Reduction(checkpoint.tensors, Zeroed({}, {}), list(made.turned))
-    write = partial(write_configured, checkpoint, made)
-    return ShrinkPlan(made.adapter, reduction, {}, made.settings, form, write)
+    return ShrinkPlan(known, reduction, left_over, changes, "folder", write_smaller, bool(code))
 
 
 def reduce(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> Reduction:
@@ -197,12 +206,28 @@ def reduce(checkpoint: Checkpoint, adapter: Adapter, ablation: Ablation) -> Redu
     )
     take_heads(reduction, modules)
     take_hidden_units(reduction)
-    take_queries(reduction)
+    _take_queries(reduction)
     try:
         take_channels(reduction, ablation, adapter)
     except UserError as error:
         reduction.why_not = str(error)
     return reduction
+
+
+def _take_queries(reduction: Reduction) -> None:
+    """Takes out the rows that the ablation takes away.
+
+    Raises ``UserError`` where none would be left.
+    """
+    taken = reduction.zeroed.rows
+    for table, rows in taken.items():
+        count = reduction.tensors[table].shape[0]
+        if len(rows) >= count:
+            raise UserError(f"{table} would have no row left of {count}")
+        reduction.take(table, 0, rows)
+    if taken:
+        table, rows = next(iter(taken.items()))
+        reduction.structures.append(RemovedQueries(rows, reduction.tensors[table].shape[0]))
 
 
 def recreate(checkpoint: Checkpoint, receipt: Receipt, destination: Path) -> None:
@@ -234,21 +259,6 @@ def verify_smaller(receipt: Receipt, base: Path | None = None) -> Check:
         except UserError as error:
             return Check("original", None, f"not made again: {error}")
     return original(receipt, base, recreate)
-
-
-def _nothing(ablation: Ablation, left_over: Mapping[str, int]) -> str:
-    shown = f"; {_counted(left_over)}" if left_over else ""
-    return (
-        f'"{ablation.name}" zeroes no whole head, hidden unit, query, branch, layer or channel '
-        f"that could be taken out{shown}"
-    )
-
-
-def _left(ablation: Ablation, left_over: Mapping[str, int]) -> str:
-    return (
-        f'not all that "{ablation.name}" zeroes can be taken out: {_counted(left_over)} would '
-        "still be there. --leave keeps them, as zeros"
-    )
 
 
 def _counted(left_over: Mapping[str, int]) -> str:

@@ -3,7 +3,6 @@
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +32,6 @@ _WITH_CODE = (
     "Give --with-code for a folder with code that sets sizes module by module, which loads with "
     "--trust-remote-code"
 )
-
-
-@dataclass(frozen=True)
-class SmallerFolder:
-    """A folder to be."""
-
-    checkpoint: Checkpoint
-    reduction: Reduction
-    config: Mapping[str, Any]
-    changes: Mapping[str, Any]  # settings of the configuration, for people to read
-    code: str = ""  # of a folder that needs some
-
-    def write(self, destination: Path, note: Note) -> None:
-        """Writes the folder: weights, configuration, receipt, and all else that the original
-        has."""
-        tensors = {
-            self.reduction.renamed.get(name, name): self.reduction.applied(
-                name, self.checkpoint.read(name)
-            )
-            for name in self.checkpoint.tensors
-            if name not in self.reduction.dropped
-        }
-        write_folder(self.checkpoint, destination, tensors, self.config, note, self.code)
 
 
 def write_folder(
@@ -101,8 +77,9 @@ def folder_of(checkpoint: Checkpoint) -> Path:
 
 def smaller_folder(
     checkpoint: Checkpoint, adapter: TransformersAdapter, reduction: Reduction, *, with_code: bool
-) -> SmallerFolder:
-    """The folder of the smaller model; ``with_code``: with code for what no setting describes.
+) -> tuple[dict[str, Any], Mapping[str, Any], str]:
+    """The configuration of the smaller model, its settings that are other than before, for people
+    to read, and code for what no setting describes, which there is only ``with_code``.
 
     Raises ``UserError`` where the checkpoint is none, or where no configuration of the architecture
     describes what is left.
@@ -111,9 +88,18 @@ def smaller_folder(
     folder_of(checkpoint)
     kind, config = type(adapter.module), adapter.module.config
     wanted = _wanted(adapter, reduction)
-    heads = _live_heads(adapter, reduction)
+    live = adapter.live_names()
+    heads = {  # that are left of each module, and the live names of its tensors
+        prefix: (left, [one for name in names for one in live.get(name, ())])
+        for prefix, (left, names) in reduction.heads.items()
+    }
     if heads and not with_code:
-        raise UserError(_heads(heads))
+        prefix, (left, _) = next(iter(heads.items()))
+        more = f" (one of {len(heads)} modules)" if len(heads) > 1 else ""
+        raise UserError(
+            f"{prefix}{more} would have {left} heads: this architecture makes a head as wide as "
+            f"the model over the number of heads, so that fewer would be wider. {_WITH_CODE}"
+        )
     values = config.to_dict()
     # A setting may give the shapes of fewer heads and mean fewer points or wider heads.
     own = {name for _, names in heads.values() for name in names}
@@ -130,44 +116,15 @@ def smaller_folder(
         auto_map = read.get("auto_map") or {}
         code = code_for(adapter.module, found.shapes, wanted, heads, auto_map)
     shown = {".".join(map(str, path)): value for path, value in found.changes.items()}
-    smaller = _with(read, values, found.changes)
+    # Lists that the file's configuration leaves out come whole.
+    whole = {str(path[0]): values[path[0]] for path in found.changes if len(path) > 1}
+    lacking = {key: one for key, one in whole.items() if key not in read}
+    smaller = with_settings(read | lacking, found.changes)
     if code is None:
-        return SmallerFolder(checkpoint, reduction, smaller, shown)
+        return smaller, shown, ""
     count = counted(len(code.settings["shrunk"]["sizes"]), "tensor")
     told: dict[str, Any] = {**shown, "sizes of their own": f"{count}, in {MODULE}.py"}
-    smaller |= code.settings
-    return SmallerFolder(checkpoint, reduction, smaller, told, code.text)
-
-
-def _live_heads(
-    adapter: TransformersAdapter, reduction: Reduction
-) -> dict[str, tuple[int, list[str]]]:
-    """How many heads are left of each module, and the live names of its tensors."""
-    live = adapter.live_names()
-    return {
-        prefix: (left, [one for name in names for one in live.get(name, ())])
-        for prefix, (left, names) in reduction.heads.items()
-    }
-
-
-def _heads(heads: Mapping[str, tuple[int, list[str]]]) -> str:
-    prefix, (left, _) = next(iter(heads.items()))
-    more = f" (one of {len(heads)} modules)" if len(heads) > 1 else ""
-    return (
-        f"{prefix}{more} would have {left} heads: this architecture makes a head as wide as the "
-        f"model over the number of heads, so that fewer would be wider. {_WITH_CODE}"
-    )
-
-
-def _with(
-    read: Mapping[str, Any], values: Mapping[str, Any], changes: Mapping[Any, int | float]
-) -> dict[str, Any]:
-    """The file's configuration with the changes; lists that it leaves out come whole."""
-    started = dict(read)
-    for path in changes:
-        if path[0] not in started and len(path) > 1:
-            started[path[0]] = values[path[0]]
-    return with_settings(started, changes)
+    return smaller | dict(code.settings), told, code.text
 
 
 def _wanted(adapter: TransformersAdapter, reduction: Reduction) -> dict[str, Shape]:

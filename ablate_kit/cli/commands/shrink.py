@@ -127,8 +127,7 @@ def shrink(
     from ablate_kit.reports.cost_reports.cost_table import cost_table
     from ablate_kit.reports.cost_reports.shrink_report import document, listed, planned
     from ablate_kit.reports.terminal_tables import for_terminal
-    from ablate_kit.shrinking.against_original import against_original
-    from ablate_kit.shrinking.costs_of_both import costs_of_both
+    from ablate_kit.shrinking.against_original import against_original, costs_of_both
     from ablate_kit.shrinking.smaller_checkpoint import plan
     from ablate_kit.shrinking.smaller_checkpoint import shrink as shrunk
 
