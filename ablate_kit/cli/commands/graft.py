@@ -39,7 +39,7 @@ def graft(
     check_new_file(output, ".safetensors")
     from ablate_kit.checkpoints import open_checkpoint
     from ablate_kit.models.rewriting.grafted import grafted, source_of
-    from ablate_kit.models.rewriting.new_file_content import write_content
+    from ablate_kit.models.rewriting.new_file_content import note_for, write_noted
 
     with open_checkpoint(checkpoint) as opened, open_checkpoint(source, weights) as given:
         done, content = grafted(
@@ -53,7 +53,7 @@ def graft(
                 "skip_mismatched": skip_mismatched,
                 "tensors": len(done.loaded),
             }
-            write_content(content, output, opened, "graft", settings)
+            write_noted(content, output, note_for(opened, "graft", settings))
     if as_json:
         print_json(
             {

@@ -34,14 +34,14 @@ def swap(
     check_there(checkpoint)
     check_new_file(output, ".safetensors")
     from ablate_kit.checkpoints import open_checkpoint
-    from ablate_kit.models.rewriting.new_file_content import write_content
+    from ablate_kit.models.rewriting.new_file_content import note_for, write_noted
     from ablate_kit.models.rewriting.swapped import swapped
 
     with open_checkpoint(checkpoint, weights) as opened:
         result, content = swapped(opened, switches, init, seed)
         if not dry_run:
             settings = {"switches": switches, "init": init, "seed": seed}
-            write_content(content, output, opened, "swap", settings)
+            write_noted(content, output, note_for(opened, "swap", settings))
     parts = {"kept": result.kept, "new": result.new, "dropped": result.dropped}
     if as_json:
         difference = result.change if result.change != float("inf") else None

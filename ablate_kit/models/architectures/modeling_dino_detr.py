@@ -9,7 +9,7 @@ This file goes with a folder of weights, and needs torch, transformers and the o
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,38 @@ from .swin_backbone import SwinBackbone
 LARGEST = 10000  # temperature of the sine encoding of boxes
 PROPOSED = 0.05  # side of a proposal on the finest level; twice as much on each coarser one
 BORDER = 0.01  # proposals nearer to the image's border do not count
+
+
+SETTINGS: Mapping[str, Any] = {  # and their defaults
+    "d_model": 256,
+    "num_queries": 900,
+    "num_feature_levels": 4,
+    "encoder_layers": 6,
+    "encoder_attention_heads": 8,
+    "encoder_ffn_dim": 2048,
+    "encoder_n_points": 4,
+    "decoder_layers": 6,
+    "decoder_attention_heads": 8,
+    "decoder_ffn_dim": 2048,
+    "decoder_n_points": 4,
+    "learned_contents": True,
+    "share_class_embed": True,
+    "share_bbox_embed": True,
+    "position_temperature_height": 20,
+    "position_temperature_width": 20,
+    "position_offset": 0,
+    "reference_eps": 1e-3,
+    "box_eps": 1e-3,
+    "soft_nms_iou_threshold": None,
+    "soft_nms_candidates": 300,
+    "soft_nms_min_score": 1e-3,
+    "class_cost": 2,
+    "bbox_cost": 5,
+    "giou_cost": 2,
+    "bbox_loss_coefficient": 5,
+    "giou_loss_coefficient": 2,
+    "focal_alpha": 0.25,
+}
 
 
 class DinoDetrConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -50,39 +82,7 @@ class DinoDetrConfig(PreTrainedConfig):  # type: ignore[misc]
         "num_attention_heads": "encoder_attention_heads",
     }
 
-    def __init__(
-        self,
-        backbone_config: Any = None,
-        d_model: int = 256,
-        num_queries: int = 900,
-        num_feature_levels: int = 4,
-        encoder_layers: int = 6,
-        encoder_attention_heads: int = 8,
-        encoder_ffn_dim: int = 2048,
-        encoder_n_points: int = 4,
-        decoder_layers: int = 6,
-        decoder_attention_heads: int = 8,
-        decoder_ffn_dim: int = 2048,
-        decoder_n_points: int = 4,
-        learned_contents: bool = True,
-        share_class_embed: bool = True,
-        share_bbox_embed: bool = True,
-        position_temperature_height: float = 20,
-        position_temperature_width: float = 20,
-        position_offset: float = 0,
-        reference_eps: float = 1e-3,
-        box_eps: float = 1e-3,
-        soft_nms_iou_threshold: float | None = None,
-        soft_nms_candidates: int = 300,
-        soft_nms_min_score: float = 1e-3,
-        class_cost: float = 2,
-        bbox_cost: float = 5,
-        giou_cost: float = 2,
-        bbox_loss_coefficient: float = 5,
-        giou_loss_coefficient: float = 2,
-        focal_alpha: float = 0.25,
-        **others: Any,
-    ) -> None:
+    def __init__(self, backbone_config: Any = None, **settings: Any) -> None:
         if backbone_config is None:
             backbone_config = {
                 "model_type": "resnet",
@@ -92,37 +92,11 @@ class DinoDetrConfig(PreTrainedConfig):  # type: ignore[misc]
             kind = CONFIG_MAPPING[backbone_config["model_type"]]
             backbone_config = kind.from_dict(backbone_config)
         self.backbone_config = backbone_config
-        self.d_model = d_model
-        self.num_queries = num_queries
-        self.num_feature_levels = num_feature_levels
-        self.encoder_layers = encoder_layers
-        self.encoder_attention_heads = encoder_attention_heads
-        self.encoder_ffn_dim = encoder_ffn_dim
-        self.encoder_n_points = encoder_n_points
-        self.decoder_layers = decoder_layers
-        self.decoder_attention_heads = decoder_attention_heads
-        self.decoder_ffn_dim = decoder_ffn_dim
-        self.decoder_n_points = decoder_n_points
-        self.learned_contents = learned_contents
-        self.share_class_embed = share_class_embed
-        self.share_bbox_embed = share_bbox_embed
-        self.position_temperature_height = position_temperature_height
-        self.position_temperature_width = position_temperature_width
-        self.position_offset = position_offset
-        self.reference_eps = reference_eps
-        self.box_eps = box_eps
-        self.soft_nms_iou_threshold = soft_nms_iou_threshold
-        self.soft_nms_candidates = soft_nms_candidates
-        self.soft_nms_min_score = soft_nms_min_score
-        self.class_cost = class_cost
-        self.bbox_cost = bbox_cost
-        self.giou_cost = giou_cost
-        self.bbox_loss_coefficient = bbox_loss_coefficient
-        self.giou_loss_coefficient = giou_loss_coefficient
-        self.focal_alpha = focal_alpha
+        for name, usual in SETTINGS.items():
+            setattr(self, name, settings.pop(name, usual))
         self.auxiliary_loss = False  # the loss of a layer is computed for each by itself
         self.two_stage = True
-        super().__init__(**others)
+        super().__init__(**settings)
 
 
 @dataclass

@@ -62,44 +62,6 @@ class MMDetAdapter:
         self._live = live
         self._passes = ForwardPasses("MMDetection's model", "the test pipeline makes them")
 
-    @staticmethod
-    def open(
-        checkpoint: Checkpoint,
-        config: Path | None,
-        *,
-        trust_remote_code: bool = False,
-        device: str = "cpu",
-    ) -> "MMDetAdapter":
-        """The detector that a configuration describes, with the weights of ``checkpoint``.
-
-        Args:
-            config: a file; None for the text that the checkpoint carries.
-
-        Raises:
-            UserError: the configuration may not run or does not, MMDetection is not there, or the
-                weights do not fit.
-        """
-        if config:
-            check_configurations(config)
-        text = _text(checkpoint) if config is None else None
-        if not trust_remote_code:
-            what = f"the configuration in {checkpoint.path}, which is of MMDetection,"
-            other = "" if config else ", or give --model mmdet:CONFIG.py"
-            raise UserError(
-                f"{config or what} is a program, which MMEngine runs; read it, then add "
-                f"--trust-remote-code to run it{other}. {_without_trust(checkpoint)}"
-            )
-        library = MMDetection()
-        settings = library.settings(config, text)
-        module = library.build(settings)
-        _load(module, checkpoint)
-        classes = checkpoint.classes or library.classes(settings)
-        _check_classes(module, classes, checkpoint)
-        return MMDetAdapter(
-            module, library.pipeline(settings), classes, _live_names(module, checkpoint),
-            settings, device,
-        )  # fmt: skip
-
     def live_names(self) -> Mapping[str, tuple[str, ...]]:
         return self._live
 
@@ -329,20 +291,37 @@ def _live_names(module: Any, checkpoint: Checkpoint) -> dict[str, tuple[str, ...
 
 
 def _opened(checkpoint: Checkpoint, request: Request) -> MMDetAdapter:
+    """The detector that a configuration describes, with the weights of ``checkpoint``; the
+    configuration is a file, or the text that the checkpoint carries.
+
+    Raises ``UserError`` where it may not run or does not, MMDetection is not there, or the weights
+    do not fit.
+    """
     config = Path(request.place) if request.place else None
-    return MMDetAdapter.open(
-        checkpoint, config, trust_remote_code=request.trust_remote_code, device=request.device
-    )
-
-
-def _recognizes(checkpoint: Checkpoint) -> bool:
-    return {"type", "backbone"} <= (checkpoint.config or {}).keys()
+    if config:
+        check_configurations(config)
+    text = _text(checkpoint) if config is None else None
+    if not request.trust_remote_code:
+        what = f"the configuration in {checkpoint.path}, which is of MMDetection,"
+        other = "" if config else ", or give --model mmdet:CONFIG.py"
+        raise UserError(
+            f"{config or what} is a program, which MMEngine runs; read it, then add "
+            f"--trust-remote-code to run it{other}. {_without_trust(checkpoint)}"
+        )
+    library = MMDetection()
+    settings = library.settings(config, text)
+    module = library.build(settings)
+    _load(module, checkpoint)
+    classes = checkpoint.classes or library.classes(settings)
+    _check_classes(module, classes, checkpoint)
+    live, pipeline = _live_names(module, checkpoint), library.pipeline(settings)
+    return MMDetAdapter(module, pipeline, classes, live, settings, request.device)
 
 
 FRAMEWORK = Framework(
     _opened,
     takes="[:CONFIG.py]",
-    recognizes=_recognizes,
+    recognizes=lambda checkpoint: {"type", "backbone"} <= (checkpoint.config or {}).keys(),
     files=lambda place: configurations(Path(place)) if place else [],
     packages=("mmdet", "mmcv"),
 )

@@ -52,10 +52,6 @@ def _open(checkpoint: Checkpoint, request: Request) -> "Adapter":
     )
 
 
-def _recognizes(checkpoint: Checkpoint) -> bool:
-    return looks_like_one(checkpoint.tensors)
-
-
 def _named(checkpoint: Checkpoint, name: str) -> Build:
     models = known_models()
     if name not in models:
@@ -145,7 +141,7 @@ def _class_names(build: Build, held: Sequence[str] | None) -> Sequence[str]:
 FRAMEWORK = Framework(
     open=_open,
     takes="[:NAME]",
-    recognizes=_recognizes,
+    recognizes=lambda checkpoint: looks_like_one(checkpoint.tensors),
     packages=("torchvision",),
     training=TorchvisionTraining,
 )

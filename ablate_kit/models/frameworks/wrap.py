@@ -1,6 +1,7 @@
 """Any network as a detector that can be ablated and evaluated."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,39 +57,34 @@ def wrap(
     Shapes and labels of every batch are checked, and the units of the first one's boxes and scores;
     what is refused, is refused with what came instead.
     """
-    return Wrapped(net, classes, prepare, decode, names, device)
+    if not isinstance(net, nn.Module):
+        raise UserError(f"wrap: net is a {type(net).__name__}; expected a torch.nn.Module")
+    if isinstance(classes, str) or not all(isinstance(one, str) for one in classes):
+        raise UserError("wrap: classes are not a list of names")
+    module = _within(net).to(device).eval()
+    state = module.state_dict()
+    for name in (names or {}).values():
+        if name not in state:
+            raise UserError(f'wrap: names has "{name}", which is no tensor of the network')
+    live = {
+        stored: (name,)
+        for stored, name in (names or {name: name for name in state}).items()
+        if state[name].is_floating_point()
+    }
+    return Wrapped(module, tuple(classes), device, prepare, decode, live)
 
 
+@dataclass(eq=False, repr=False)
 class Wrapped:
     """As ``Adapter``; made by ``wrap``."""
 
-    def __init__(
-        self,
-        net: nn.Module,
-        classes: Sequence[str],
-        prepare: Prepare,
-        decode: Decode,
-        names: Mapping[str, str] | None,
-        device: str,
-    ) -> None:
-        if not isinstance(net, nn.Module):
-            raise UserError(f"wrap: net is a {type(net).__name__}; expected a torch.nn.Module")
-        if isinstance(classes, str) or not all(isinstance(one, str) for one in classes):
-            raise UserError("wrap: classes are not a list of names")
-        self.module = _within(net).to(device).eval()
-        self.classes = tuple(classes)
-        self.device = device
-        self._prepare, self._decode = prepare, decode
-        live = self.module.state_dict()
-        for name in (names or {}).values():
-            if name not in live:
-                raise UserError(f'wrap: names has "{name}", which is no tensor of the network')
-        self._live = {
-            stored: (name,)
-            for stored, name in (names or {name: name for name in live}).items()
-            if live[name].is_floating_point()
-        }
-        self._seen = False  # whether a batch with detections was checked
+    module: nn.Module
+    classes: tuple[str, ...]
+    device: str
+    _prepare: Prepare
+    _decode: Decode
+    _live: Mapping[str, tuple[str, ...]]
+    _seen: bool = False  # whether a batch with detections was checked
 
     def live_names(self) -> Mapping[str, tuple[str, ...]]:
         return self._live

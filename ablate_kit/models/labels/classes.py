@@ -99,7 +99,9 @@ def unmatched_classes(model: Sequence[str], dataset: "Dataset") -> list[str]:
     unknown = {*range(len(dataset.classes))} - {*matched.tolist()}
     if not unknown:
         return []
-    missing = [dataset.classes[i] for i in sorted(unknown & _with_objects(dataset))]
+    seen = (dataset.annotations(index) for index in range(len(dataset)))
+    there = {label for one in seen for label in one.labels[~one.ignore].tolist()}
+    missing = [dataset.classes[i] for i in sorted(unknown & there)]
     if not missing:
         return []
     free = [name for name, index in zip(model, matched, strict=True) if index < 0]
@@ -111,14 +113,6 @@ def unmatched_classes(model: Sequence[str], dataset: "Dataset") -> list[str]:
         f"{len(missing)} of the data set's {len(dataset.classes)} classes {verb} not among the "
         f"model's, so that all their objects count as missed: {', '.join(listed)}; {_BY_HAND}"
     ]
-
-
-def _with_objects(dataset: "Dataset") -> set[int]:
-    found: set[int] = set()
-    for index in range(len(dataset)):
-        one = dataset.annotations(index)
-        found.update(one.labels[~one.ignore].tolist())
-    return found
 
 
 def _nearest(name: str, candidates: Sequence[str]) -> str:

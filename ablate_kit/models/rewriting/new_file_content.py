@@ -33,19 +33,9 @@ class Content:
     read: Callable[[str], torch.Tensor]
 
 
-def write_content(
-    content: Content,
-    destination: Path,
-    checkpoint: Checkpoint,
-    verb: str,
-    settings: Mapping[str, Any],
-) -> None:
-    """Writes a safetensors file with its receipt: from what, by which command and settings."""
-    write_noted(content, destination, note_for(checkpoint, verb, settings))
-
-
 def note_for(checkpoint: Checkpoint, verb: str, settings: Mapping[str, Any]) -> Note:
-    """The receipt of what an operation makes of a checkpoint, from the digest of that."""
+    """The receipt of what a command with these settings makes of a checkpoint, from the digest of
+    that."""
     base = digest_of_archive(checkpoint.archive)
     made_by = {**versions(drawn=False), "torch": torch.__version__}
 

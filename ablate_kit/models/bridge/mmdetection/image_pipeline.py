@@ -52,12 +52,17 @@ def _size(step: Settings) -> Mapping[str, int]:
     return {"height": scale[1], "width": scale[0]}
 
 
-def test_pipeline(settings: Mapping[str, Any]) -> Sequence[Any]:
-    """The steps for test images of a whole configuration."""
-    loader = settings.get("test_dataloader")
-    dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
-    steps = dataset.get("pipeline") if isinstance(dataset, Mapping) else None
+def pipeline_of(
+    settings: Mapping[str, Any],
+    place: str = "test_dataloader.dataset.pipeline",
+    called: str = "test_pipeline",
+) -> Sequence[Any]:
+    """The steps for test images of a whole configuration, which has them at ``place``, or as
+    ``test_pipeline``."""
+    steps: Any = settings
+    for key in place.split("."):
+        steps = steps.get(key) if isinstance(steps, Mapping) else None
     steps = steps or settings.get("test_pipeline")
     if not isinstance(steps, list):
-        raise UserError("the file's configuration has no test_pipeline")
+        raise UserError(f"the file's configuration has no {called}")
     return steps

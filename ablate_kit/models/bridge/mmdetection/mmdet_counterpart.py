@@ -6,7 +6,7 @@ from ablate_kit.checkpoints import Checkpoint
 from ablate_kit.checkpoints.openmmlab import settings
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
-from ablate_kit.models.bridge.mmdetection.image_pipeline import Colors, test_pipeline
+from ablate_kit.models.bridge.mmdetection.image_pipeline import Colors, pipeline_of
 from ablate_kit.models.bridge.mmdetection.mmdet_architecture import architecture, kind_of
 from ablate_kit.models.bridge.mmdetection.version_2 import co_detr_as_version_3
 from ablate_kit.models.unsupported.known_elsewhere import refuse_known_elsewhere
@@ -32,7 +32,7 @@ def mmdet_counterpart(checkpoint: Checkpoint) -> Counterpart:
         whole = co_detr_as_version_3(whole)
     if checkpoint.classes is None:
         raise UserError(f"{checkpoint} carries no class names")
-    found, colors = architecture(whole["model"], test_pipeline(whole), checkpoint.classes)
+    found, colors = architecture(whole["model"], pipeline_of(whole), checkpoint.classes)
     _check_colors(checkpoint, colors)
     return found
 

@@ -119,7 +119,8 @@ def neck_of(settings: Settings, norm: Mapping[str, Any] | None) -> tuple[int, in
     settings.kind("ChannelMapper")
     settings.must("kernel_size", 1, default=3)
     settings.must("act_cfg", None, default=RELU)
-    given = settings.must("norm_cfg", norm, _requires_grad(norm), default=None)
+    trained = {**norm, "requires_grad": True} if norm else None
+    given = settings.must("norm_cfg", norm, trained, default=None)
     settings.must("conv_cfg", None, default=None)
     settings.must("bias", "auto", given is None, default="auto")
     settings.ignore("init_cfg")
@@ -235,7 +236,3 @@ def check_detections(settings: Settings, least: int) -> None:
     if count < least:
         raise settings.refused("max_per_img", count, (least,))
     settings.close()
-
-
-def _requires_grad(norm: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    return {**norm, "requires_grad": True} if norm else None

@@ -5,6 +5,7 @@ from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
+from ablate_kit.models.bridge.mmdetection.image_pipeline import pipeline_of
 from ablate_kit.models.bridge.mmdetection.mmdet_settings import Settings
 
 _PIPELINE = "data.test.pipeline"
@@ -25,18 +26,10 @@ def co_detr_as_version_3(whole: Mapping[str, Any]) -> dict[str, Any]:
             if (kept := settings.count("max_per_img", queries)) < min(MAX_DETECTIONS, queries):
                 raise settings.refused("max_per_img", kept, (MAX_DETECTIONS,))
             model["test_cfg"] = [{**first, "max_per_img": queries}, *of_heads[1:]]
-    pipeline, model["data_preprocessor"] = _preparation(_steps(whole))
+    pipeline, model["data_preprocessor"] = _preparation(
+        pipeline_of(whole, _PIPELINE, called=_PIPELINE)
+    )
     return {"model": model, "test_pipeline": pipeline}
-
-
-def _steps(whole: Mapping[str, Any]) -> Sequence[Any]:
-    found: Any = whole
-    for key in _PIPELINE.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    found = found or whole.get("test_pipeline")
-    if not isinstance(found, list):
-        raise UserError(f"the file's configuration has no {_PIPELINE}")
-    return found
 
 
 def _preparation(steps: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -6,11 +6,10 @@ from ablate_kit.models.bridge.counterpart import Counterpart, image_processor
 from ablate_kit.models.bridge.detr_config import DINO, detr_config
 from ablate_kit.models.bridge.mmcv_layers import dino_rules
 from ablate_kit.models.bridge.name_rules import NameRule, both
-from ablate_kit.models.bridge.official.coco_names import COCO_IN_ORDER
 from ablate_kit.models.bridge.official.deformable_detr import head_rules, stacks
 from ablate_kit.models.bridge.official.detr import DECODER, ENCODER, SIZE
 from ablate_kit.models.bridge.official.dino import swin_at
-from ablate_kit.models.bridge.official.told_by_file import Told
+from ablate_kit.models.bridge.official.told_by_file import COCO_IN_ORDER, Told
 from ablate_kit.models.bridge.resnet import detectron2_resnet_rules
 from ablate_kit.models.bridge.swin import INDEX, swin_rules
 

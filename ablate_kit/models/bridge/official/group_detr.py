@@ -137,8 +137,7 @@ def _rules() -> tuple[NameRule, ...]:
     return (
         NameRule("refpoint_embed.weight", ("model.reference_point_embed.weight",)),
         NameRule("query_feat.weight", ("model.query_feat.weight",)),
-        packed(f"{decoder}.self_attn", f"{HF_DECODER}.self_attn")[0],
-        both(f"{decoder}.self_attn.out_proj", f"{HF_DECODER}.self_attn.o_proj"),
+        *packed(f"{decoder}.self_attn", f"{HF_DECODER}.self_attn", "o_proj"),
         *deformable(f"{decoder}.cross_attn", f"{HF_DECODER}.cross_attn"),
         both(f"{decoder}.linear{{n}}", f"{HF_DECODER}.mlp.fc{{n}}"),
         both(f"{decoder}.norm1", f"{HF_DECODER}.self_attn_layer_norm"),

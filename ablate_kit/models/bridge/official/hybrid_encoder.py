@@ -14,8 +14,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.models.architectures.bundled import BUNDLED
 from ablate_kit.models.bridge.counterpart import detector_config, image_processor
 from ablate_kit.models.bridge.name_rules import NameRule, both, packed
-from ablate_kit.models.bridge.official.coco_names import COCO_IN_ORDER
-from ablate_kit.models.bridge.official.told_by_file import Told
+from ablate_kit.models.bridge.official.told_by_file import COCO_IN_ORDER, Told
 
 if TYPE_CHECKING:
     import torch

@@ -79,7 +79,10 @@ def _backbone(told: Told) -> dict[str, Any]:
     windowed = told.numbers("window_block_indexes", windowed, "windows in blocks {}", least=0)
     taken = told.numbers("out_feature_indexes", taken, "features of blocks {}", least=-depth)
     features = sorted({i % depth for i in taken if i < depth})
-    if told.shape(f"{PROJECTOR}.0.0.cv1.conv.weight", 4)[1] != _inputs(told, width, len(features)):
+    # Of the features as the first level takes them, side by side.
+    narrower = 1 if _scale(told, 0) < 2 else 2 if width <= 512 else 4
+    inputs = width // narrower * len(features)
+    if told.shape(f"{PROJECTOR}.0.0.cv1.conv.weight", 4)[1] != inputs:
         raise UserError(f"the projector does not fit to the features of blocks {features}")
     return {
         "model_type": "lw_detr_vit",
@@ -95,13 +98,6 @@ def _backbone(told: Told) -> dict[str, Any]:
         "out_features": [f"stage{i + 1}" for i in features],
         "layer_norm_eps": 1e-6,
     }
-
-
-def _inputs(told: Told, width: int, features: int) -> int:
-    """Channels of all features side by side, as the first level takes them."""
-    if _scale(told, 0) == 2.0:
-        width //= 2 if width <= 512 else 4
-    return width * features
 
 
 def _rules() -> tuple[NameRule, ...]:

@@ -9,7 +9,6 @@ from typing import Any
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart, detector_config
 from ablate_kit.models.bridge.name_rules import NameRule, both
-from ablate_kit.models.bridge.official.coco_names import COCO_BY_ID, COCO_IN_ORDER
 from ablate_kit.models.bridge.official.group_detr import (
     GROUP_SIGNS,
     HF_PROJECTOR,
@@ -20,7 +19,7 @@ from ablate_kit.models.bridge.official.group_detr import (
     shared_config,
     shared_processor,
 )
-from ablate_kit.models.bridge.official.told_by_file import Told
+from ablate_kit.models.bridge.official.told_by_file import COCO_BY_ID, COCO_IN_ORDER, Told
 from ablate_kit.models.labels.classes import NO_CLASS
 
 DINO, HF_DINO = "backbone.0.encoder.encoder", "model.backbone.backbone"

@@ -1,5 +1,7 @@
 """RT-DETR (Zhao et al. 2024) and RT-DETRv2, as https://github.com/lyuwenyu/RT-DETR saves them:
-with ResNet 18 to 101."""
+with its ResNet ("PResNet", of variant d) 18 to 101."""
+
+from typing import Any
 
 from ablate_kit.errors import UserError
 from ablate_kit.models.bridge.counterpart import Counterpart
@@ -18,17 +20,36 @@ from ablate_kit.models.bridge.official.hybrid_encoder import (
     shared_rules,
     without_layers,
 )
-from ablate_kit.models.bridge.official.presnet import PRESNET_RULES, presnet_config
 from ablate_kit.models.bridge.official.told_by_file import Told
 
 BLOCKS = 3  # in each fusion of transformers' model
+
+STEM, STAGES = "backbone.conv1", "backbone.res_layers"
+HF = "model.backbone.model"
+_NAMES = ("convolution", "normalization")
+_BLOCK = f"{STAGES}.{{stage}}.blocks.{{block}}"
+_HF_BLOCK = f"{HF}.encoder.stages.{{stage}}.layers.{{block}}"
+
+_RESNET_RULES = (
+    *conv_norm(f"{STEM}.conv1_{{n+1}}", f"{HF}.embedder.embedder.{{n}}", target_names=_NAMES),
+    *(
+        rule
+        for i, branch in enumerate("abc")
+        for rule in conv_norm(
+            f"{_BLOCK}.branch2{branch}", f"{_HF_BLOCK}.layer.{i}", target_names=_NAMES
+        )
+    ),
+    *conv_norm(f"{_BLOCK}.short", f"{_HF_BLOCK}.shortcut", target_names=_NAMES),
+    # Behind a pooling, in stages that halve the map.
+    *conv_norm(f"{_BLOCK}.short.conv", f"{_HF_BLOCK}.shortcut.1", target_names=_NAMES),
+)
 
 _ATTENTION, _HF_ATTENTION = (
     f"{DECODER}.{{layer}}.cross_attn",
     "model.decoder.layers.{layer}.encoder_attn",
 )
 RULES = (
-    *PRESNET_RULES,
+    *_RESNET_RULES,
     *shared_rules(("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")),
     # As the first version has these.
     *conv_norm(
@@ -58,7 +79,7 @@ SIGNS = {
 
 
 def counterpart(told: Told) -> Counterpart:
-    backbone = presnet_config(told)
+    backbone = _resnet_config(told)
     first = "encoder.input_proj.0.conv.weight" not in told
     weight = "encoder.input_proj.{}.0.weight" if first else "encoder.input_proj.{}.conv.weight"
     stages, inputs = handed_on(told, backbone["hidden_sizes"], weight)
@@ -122,3 +143,28 @@ def _heads(told: Told, levels: int, sampled: list[int] | None, assumed: int) -> 
     if together % sum(sampled):
         raise UserError(f"{sum(sampled)} points of a head do not divide {together}")
     return together // sum(sampled), sampled[0]
+
+
+def _resnet_config(told: Told) -> dict[str, Any]:
+    if f"{STEM}.conv1_1.conv.weight" not in told:
+        raise UserError(
+            f"{told.checkpoint} has another backbone than RT-DETR's ResNet (PResNet), the only one "
+            "whose counterpart in transformers is known"
+        )
+    for name in (f"{STEM}.conv1_3", f"{STAGES}.1.blocks.0.short.conv"):
+        if f"{name}.conv.weight" not in told:
+            raise UserError(
+                f"{told.checkpoint} has no {name}: its ResNet is not of variant d, the only one "
+                "that transformers has for RT-DETR"
+            )
+    bottleneck = f"{STAGES}.0.blocks.0.branch2c.conv.weight" in told
+    last = "branch2c" if bottleneck else "branch2b"
+    stages = range(told.count(STAGES))
+    return {
+        "model_type": "rt_detr_resnet",
+        "embedding_size": told.rows(f"{STEM}.conv1_3.conv.weight", 4),
+        "hidden_sizes": [told.rows(f"{STAGES}.{i}.blocks.0.{last}.conv.weight", 4) for i in stages],
+        "depths": [told.count(f"{STAGES}.{i}.blocks") for i in stages],
+        "layer_type": "bottleneck" if bottleneck else "basic",
+        "hidden_act": "relu",
+    }

@@ -79,7 +79,8 @@ def prompt(
         return Prompt(tuple(names), asked, inputs, shares)
     if config.model_type in ("owlvit", "owlv2"):
         longest = config.text_config.max_position_embeddings
-        return Prompt(tuple(names), asked, _texts(tokenizer, words, longest, folder))
+        texts = [f"a photo of a {word}" for word in words]
+        return Prompt(tuple(names), asked, _each(tokenizer, texts, words, longest, folder))
     if config.model_type == "omdet-turbo":
         longest = config.text_config.max_position_embeddings
         return Prompt(tuple(names), asked, _classes_and_task(tokenizer, words, longest, folder))
@@ -129,13 +130,6 @@ def _one_text(
         at += len(word) + 3
     _tell_of_unread(words, read, tokenizer.unk_token_id, folder)
     return encoded, shares
-
-
-def _texts(
-    tokenizer: Any, words: Sequence[str], longest: int, folder: Path
-) -> dict[str, torch.Tensor]:
-    texts = [f"a photo of a {word}" for word in words]
-    return _each(tokenizer, texts, words, longest, folder)
 
 
 def _classes_and_task(

@@ -1,13 +1,14 @@
 """Hugging Face object detectors as a framework: any ``AutoModelForObjectDetection`` folder."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import nn
 
 from ablate_kit.ablations.name_patterns import InModel
 from ablate_kit.checkpoints import Checkpoint
@@ -25,19 +26,15 @@ from ablate_kit.models.frameworks.hugging_face.hf_folder import (
 from ablate_kit.models.frameworks.hugging_face.loading_report import quiet, refuse_misfit
 from ablate_kit.models.frameworks.hugging_face.open_vocabulary import OpenVocabularyAdapter, prompt
 from ablate_kit.models.frameworks.hugging_face.soft_nms import soft_nms_of
-from ablate_kit.models.frameworks.hugging_face.transformers_adapter import (
-    TransformersAdapter,
-    check_classes,
-)
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
 from ablate_kit.models.frameworks.hugging_face.transformers_knobs import TransformersKnobs
 from ablate_kit.models.frameworks.hugging_face.transformers_training import TransformersTraining
-from ablate_kit.models.frameworks.hugging_face.unsaved_buffers import fill_unsaved_buffers
 from ablate_kit.plural import first_few
-from detector.data.dataset import Dataset
 from detector.disk.visible import is_of_macos
 from detector.extras import missing
 
 _WORDS = ("vocab.txt", "merges.txt")  # of a tokenizer
+_FILLED = ("torch.", "transformers.")  # whose modules make the buffers that no file holds
 
 
 def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
@@ -55,7 +52,10 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
     check_folder(folder, trusted=trusted)
     if folder == checkpoint.folder:
         refuse_adapter(folder)
-    transformers = _import()
+    try:
+        import transformers
+    except ImportError:
+        raise missing("a Hugging Face model", "transformers") from None
     if not trusted:
         check_model_type(folder, transformers.CONFIG_MAPPING, transformers.__version__)
     options = {"trust_remote_code": trusted, "local_files_only": True}
@@ -81,7 +81,7 @@ def _opened(checkpoint: Checkpoint, request: Request) -> TransformersAdapter:
                 ignore_mismatched_sizes=True,  # so that the report tells, not a traceback
             )
         refuse_misfit(report, checkpoint.path, if_foreign=_if_of_another_class(config, kind))
-        fill_unsaved_buffers(module, lambda: kind(deepcopy(config)))
+        _fill_unsaved_buffers(module, lambda: kind(deepcopy(config)))
         arrivals, unfilled = _arrivals(kind, config, weights)
         if unfilled:
             raise UserError(
@@ -148,14 +148,6 @@ def _processor(folder: Path, options: Mapping[str, Any]) -> Any:
     return processor
 
 
-def _import() -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise missing("a Hugging Face model", "transformers") from None
-    return transformers
-
-
 def _arrivals(
     kind: Any, config: Any, weights: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, list[str]], list[str]]:
@@ -199,6 +191,30 @@ def _arrivals(
     return found, unfilled
 
 
+def _fill_unsaved_buffers(module: nn.Module, build: Callable[[], nn.Module]) -> None:
+    """Gives modules the buffers that checkpoints do not hold as ``build`` makes them, which is
+    called where there are such.
+
+    transformers builds a model without memory, and leaves it to the model to fill such buffers
+    after loading. Its own models do; modules of other libraries, such as the window attention of
+    timm's Swin, and those of a folder's own code may not: they would compute with whatever was in
+    memory.
+    """
+    names = [
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, owner in module.named_modules()
+        if not type(owner).__module__.startswith(_FILLED)
+        for name in owner._non_persistent_buffers_set
+        if owner._buffers[name] is not None
+    ]
+    if not names:
+        return
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        built = dict(build().named_buffers())
+        for name in names:
+            module.get_buffer(name).copy_(built[name])
+
+
 def _live_names(
     module: Any, arrivals: Mapping[str, Sequence[str]], weights: Mapping[str, torch.Tensor]
 ) -> InModel:
@@ -235,24 +251,12 @@ def _files(place: str) -> list[Path]:
     return [one for one in told if one.is_file()]
 
 
-def _training(
-    adapter: TransformersAdapter, dataset: Dataset, options: Mapping[str, Any], device: str
-) -> TransformersTraining:
-    check_classes(adapter, "training")
-    return TransformersTraining(adapter, dataset, options, device)
-
-
-def _knobs(adapter: TransformersAdapter) -> TransformersKnobs:
-    check_classes(adapter, "turning knobs")
-    return TransformersKnobs(adapter)
-
-
 FRAMEWORK = Framework(
     _opened,
     takes="[:FOLDER]",
     recognizes=lambda checkpoint: checkpoint.has_config_file,
     files=_files,
     packages=("transformers",),
-    training=_training,
-    knobs=_knobs,
+    training=TransformersTraining,
+    knobs=TransformersKnobs,
 )

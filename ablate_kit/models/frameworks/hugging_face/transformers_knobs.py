@@ -13,7 +13,10 @@ from ablate_kit.models.adapter import Adapter
 from ablate_kit.models.frameworks.forward import describe_error
 from ablate_kit.models.frameworks.hugging_face.hf_folder import without_hub
 from ablate_kit.models.frameworks.hugging_face.loading_report import quiet
-from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import (
+    TransformersAdapter,
+    check_classes,
+)
 from ablate_kit.models.model_knobs import Knob, untrained, untrained_boxes
 
 # Of a model that is built for one size: what it computes ahead.
@@ -24,6 +27,7 @@ _HEADS = re.compile(r"(.*\b(?:class_embed|bbox_embed))\.(\d+)\.(.+)")
 
 class TransformersKnobs:
     def __init__(self, adapter: TransformersAdapter) -> None:
+        check_classes(adapter, "turning knobs")
         self._adapter = adapter
         self._config = adapter.module.config
 

@@ -7,7 +7,10 @@ from PIL import Image
 from torch import Tensor
 
 from ablate_kit.errors import UserError
-from ablate_kit.models.frameworks.hugging_face.transformers_adapter import TransformersAdapter
+from ablate_kit.models.frameworks.hugging_face.transformers_adapter import (
+    TransformersAdapter,
+    check_classes,
+)
 from ablate_kit.models.training import ImagesByNumber
 from detector.data.dataset import Dataset
 
@@ -22,6 +25,7 @@ class TransformersTraining(ImagesByNumber):
         options: Mapping[str, Any],
         device: str = "cpu",
     ) -> None:
+        check_classes(adapter, "training")
         super().__init__(adapter, dataset, options, device)
         self.processor = adapter.processor
 

@@ -3,18 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ablate_kit.checkpoints import Checkpoint
-from ablate_kit.models.framework import Framework, Request
+from ablate_kit.models.framework import Framework
 from ablate_kit.models.frameworks.hybrid_detector.hybrid_adapter import HybridAdapter, is_hybrid
 from ablate_kit.models.frameworks.hybrid_detector.hybrid_knobs import HybridKnobs
 from detector.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from ablate_kit.models.frameworks.hybrid_detector.hybrid_training import HybridTraining
-
-
-def _opened(checkpoint: Checkpoint, request: Request) -> HybridAdapter:
-    return HybridAdapter.open(checkpoint, request.device)
 
 
 def _training(
@@ -28,7 +23,7 @@ def _training(
 
 
 FRAMEWORK = Framework(
-    _opened,
+    lambda checkpoint, request: HybridAdapter.open(checkpoint, request.device),
     recognizes=lambda checkpoint: checkpoint.folder is None and is_hybrid(checkpoint),
     training=_training,
     knobs=HybridKnobs,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ablate_kit.models.bridge.official.coco_names import COCO_IN_ORDER
+from ablate_kit.models.bridge.official.told_by_file import COCO_IN_ORDER
 from tests.ablate_kit.models.architectures.test_dino import SIZE, VARIANTS, random_dino
 
 from .official_files import (

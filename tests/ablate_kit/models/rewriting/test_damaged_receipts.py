@@ -20,7 +20,7 @@ from ablate_kit.checkpoints import open_checkpoint
 from ablate_kit.errors import UserError
 from ablate_kit.models.rewriting.conversions import convert
 from ablate_kit.models.rewriting.grafted import grafted, source_of
-from ablate_kit.models.rewriting.new_file_content import write_content
+from ablate_kit.models.rewriting.new_file_content import note_for, write_noted
 from ablate_kit.models.rewriting.swapped import swapped
 from ablate_kit.models.rewriting.write_again import verify_rewrite, write_again
 from tests.json_changes import ABSENT, changed, places
@@ -92,12 +92,12 @@ def test_nothing_but_our_error_comes_of_damaged_settings(
         if verb == "swap":
             told: dict[str, Any] = {"switches": ["csi=off"], "init": "identity", "seed": 0}
             _, content = swapped(opened, told["switches"], told["init"], told["seed"])
-            write_content(content, target, opened, verb, told)
+            write_noted(content, target, note_for(opened, verb, told))
         elif verb == "graft":
             told = {"from": source_of(source), "parts": "neck", "map": []}
             told |= {"skip_mismatched": False, "tensors": 1}
             _, content = grafted(opened, source, ["neck"], [], skip_mismatched=False)
-            write_content(content, target, opened, verb, told)
+            write_noted(content, target, note_for(opened, verb, told))
         else:
             convert(opened, target)
     with open_checkpoint(target) as opened:
