@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from ablate_kit.ablations.attention import select_attentions
 from ablate_kit.ablations.kinds.heads import heads_each
+from ablate_kit.ablations.variant_files import write_variants
 from ablate_kit.checkpoints import open_checkpoint
-from ablate_kit.sweeps.variants.variant_copies import plan_copies, write_copies
+from ablate_kit.sweeps.variants.variant_copies import plan_copies
 
 Run = Callable[..., tuple[int, str, str]]
 D, HEADS = 4, 2
@@ -116,7 +117,7 @@ def test_what_commands_write_stays_in_its_folder(run: Run, one: str, other: str)
                 )
             ]
             copies = plan_copies(opened, made, out)
-            write_copies(opened, copies)
+            write_variants(opened, copies.missing, together=False)
             assert len(copies.missing) == HEADS * len({one, other})
             check_folder(out, list(copies.missing))
             again = plan_copies(opened, made, out)

@@ -5,6 +5,7 @@ list of storage keys, each a pickle; then for each key, in the list's order, the
 (8 bytes) and the elements. After ``_legacy_load`` of ``torch/serialization.py``.
 """
 
+from functools import partial
 from typing import Any
 
 from ablate_kit.checkpoints.dtypes import ITEM_SIZES, QUANTIZED_STORAGES, TORCH_STORAGES
@@ -25,8 +26,7 @@ def read_torch_legacy(source: FileSource) -> tuple[list[TensorInfo], dict[Any, A
     """The named tensors and the tree of plain data, as ``read_tree`` gives them."""
     stream, start, described, keys, end = _pickles(source)
     located = _located(source, described, keys, end)
-    storages = _Storages(described, located)
-    return read_tree(source, stream, start, storages.find)
+    return read_tree(source, stream, start, partial(_referred_to, described, located))
 
 
 def _pickles(source: FileSource) -> tuple[bytes, int, "_Described", list[Any], int]:
@@ -118,31 +118,24 @@ def _located(
     return located
 
 
-class _Storages:
-    """The storages that persistent ids refer to, once it is known where they lie."""
-
-    def __init__(self, described: _Described, located: dict[str, Storage]) -> None:
-        self._described = described
-        self._located = located
-
-    def find(self, identifier: Any) -> Any:
-        """The storage of ``("storage", class, key, location, numel, view)``, where a view is None
-        or (its key, offset, elements); the class of ``("module", class, file, source)``."""
-        kind = self._described.note(identifier)
-        if identifier[0] == "module":
-            return kind
-        _, _, key, _, numel, view = identifier
-        dtype = TORCH_STORAGES.get(kind.qualname)
-        if dtype is None:
-            return UnresolvedObject(kind.module, kind.qualname, (key, numel))
-        storage = self._located[_spelled(key)]
-        match view:
-            case None:
-                return StorageView(dtype, storage)
-            case (_, int() as offset, int() as count) if 0 <= offset <= offset + count <= numel:
-                size = ITEM_SIZES[dtype]
-                return StorageView(dtype, storage, offset * size, count * size)
-        raise CheckpointError(f"it has a view {show(view, 60)} of a storage of {numel} elements")
+def _referred_to(described: _Described, located: dict[str, Storage], identifier: Any) -> Any:
+    """The storage of ``("storage", class, key, location, numel, view)``, where a view is None
+    or (its key, offset, elements); the class of ``("module", class, file, source)``."""
+    kind = described.note(identifier)
+    if identifier[0] == "module":
+        return kind
+    _, _, key, _, numel, view = identifier
+    dtype = TORCH_STORAGES.get(kind.qualname)
+    if dtype is None:
+        return UnresolvedObject(kind.module, kind.qualname, (key, numel))
+    storage = located[_spelled(key)]
+    match view:
+        case None:
+            return StorageView(dtype, storage)
+        case (_, int() as offset, int() as count) if 0 <= offset <= offset + count <= numel:
+            size = ITEM_SIZES[dtype]
+            return StorageView(dtype, storage, offset * size, count * size)
+    raise CheckpointError(f"it has a view {show(view, 60)} of a storage of {numel} elements")
 
 
 def _spelled(key: Any) -> str:

@@ -52,7 +52,7 @@ def interpret(
     Raises ``CheckpointError``, without the file's name, for a stream that is no pickle, and
     ``UnfinishedError``, which is one, for the beginning of a pickle.
     """
-    machine = Machine(stream, start, constructors, persistent, copies, places)
+    machine = Machine(stream, start, constructors, persistent, copies * len(stream), places)
     try:
         return _run(machine), machine.at
     except (*_MALFORMED, struct.error) as error:

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ablate_kit.checkpoints.pickle.constructors import Constructor
@@ -19,28 +20,23 @@ class EndOfStreamError(IndexError):
     """The stream ends where the pickle goes on."""
 
 
+@dataclass(eq=False, repr=False)
 class Machine:
-    """The state of one interpretation: position, stack, marked stacks below it, memo."""
+    """The state of one interpretation: position, stack, marked stacks below it, memo.
 
-    def __init__(
-        self,
-        stream: bytes,
-        start: int,
-        constructors: Mapping[tuple[str, str], Constructor],
-        persistent: Callable[[Any], Any] | None,
-        copies: int = 1,
-        places: Places | None = None,
-    ) -> None:
-        self.stream = stream
-        self.at = start
-        self.stack: list[Any] = []
-        self.below: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
-        self._constructors = constructors
-        self._persistent = persistent
-        self._places = places
-        # What constructors may copy in all: an argument can be used again at the cost of two bytes.
-        self._allowance = copies * len(stream)
+    ``allowance``: bytes that constructors may copy in all, as an argument can be used again at the
+    cost of two.
+    """
+
+    stream: bytes
+    at: int
+    constructors: Mapping[tuple[str, str], Constructor]
+    persistent: Callable[[Any], Any] | None
+    allowance: int
+    places: Places | None
+    stack: list[Any] = field(default_factory=list)
+    below: list[list[Any]] = field(default_factory=list)
+    memo: dict[int, Any] = field(default_factory=dict)
 
     def take(self, length: int) -> bytes:
         end = self.at + length
@@ -52,8 +48,8 @@ class Machine:
         return data
 
     def located(self, data: bytes | bytearray, at: int) -> None:
-        if self._places is not None:
-            self._places[id(data)] = at, data  # held, so that the id stays its own
+        if self.places is not None:
+            self.places[id(data)] = at, data  # held, so that the id stays its own
 
     def line(self) -> bytes:
         end = self.stream.find(b"\n", self.at)
@@ -91,12 +87,12 @@ class Machine:
             )
         if function.args is not None:
             return UnresolvedObject("", "call", (function, args), kwargs or None)
-        constructor = self._constructors.get((function.module, function.qualname))
+        constructor = self.constructors.get((function.module, function.qualname))
         if constructor is not None and not kwargs:
             for arg in args:
                 if isinstance(arg, _SIZED):
-                    self._allowance -= len(arg)
-            if self._allowance < 0:
+                    self.allowance -= len(arg)
+            if self.allowance < 0:
                 raise CheckpointError("the pickle expands to many times its own size")
             value = constructor(args)
             if value is not None:
@@ -104,9 +100,9 @@ class Machine:
         return UnresolvedObject(function.module, function.qualname, args, kwargs or None)
 
     def resolve(self, identifier: Any) -> Any:
-        if self._persistent is None:
+        if self.persistent is None:
             raise CheckpointError("the pickle refers to data outside itself")
-        return self._persistent(identifier)
+        return self.persistent(identifier)
 
 
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)

@@ -275,11 +275,12 @@ def _say_screened(ledger: "Ledger", recipe: "SweepRecipe") -> None:
 def _write(
     checkpoint: "Checkpoint", ablations: "Sequence[Ablation]", folder: Path, dry_run: bool
 ) -> None:
-    from ablate_kit.sweeps.variants.variant_copies import plan_copies, write_copies
+    from ablate_kit.ablations.variant_files import write_variants
+    from ablate_kit.sweeps.variants.variant_copies import plan_copies
 
     copies = plan_copies(checkpoint, ablations, folder)
     if not dry_run:
-        write_copies(checkpoint, copies)
+        write_variants(checkpoint, copies.missing, together=False)
     warn_of_twins(checkpoint, copies.missing)
     already = f", {len(copies.there)} were there" if copies.there else ""
     verb = "would be written" if dry_run else "written"

@@ -7,7 +7,7 @@ from pathlib import Path
 from ablate_kit.ablations.ablation import Ablation
 from ablate_kit.ablations.apply_edits import check_fits
 from ablate_kit.ablations.receipt import receipt_of
-from ablate_kit.ablations.variant_files import check_free, variant_paths, write_variants
+from ablate_kit.ablations.variant_files import check_free, variant_paths
 from ablate_kit.checkpoints import Checkpoint, open_checkpoint
 from ablate_kit.checkpoints.digest import digest_of_archive
 from ablate_kit.errors import UserError
@@ -58,8 +58,3 @@ def plan_copies(checkpoint: Checkpoint, ablations: Sequence[Ablation], folder: P
         there.append(path)
     check_free(checkpoint, missing)
     return Copies(missing, there, impossible)
-
-
-def write_copies(checkpoint: Checkpoint, copies: Copies) -> None:
-    """Writes what is missing, each with its receipt; each appears when it is complete."""
-    write_variants(checkpoint, copies.missing, together=False)
