@@ -19,6 +19,7 @@ _STATE = re.compile(
     r"optimizer|scheduler|scaler|random_states|rng_state|training_args|_optim_states"
 )
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}\.\w+")
+_OF_ONE_PROCESS = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
 _STEP = re.compile(r"checkpoint-(\d+)")
 _SHOWN = 4
 
@@ -38,10 +39,9 @@ def folder_words(folder: Path, files: Collection[str]) -> str:
     if "adapter_config.json" in files:
         return f"it is an adapter of PEFT without the model that it changes: {MERGE}"
     if "latest" in files or "zero_to_fp32.py" in files:
-        return (
-            "it is of DeepSpeed: name mp_rank_00_model_states.pt in it, or of ZeRO 3 what python "
-            "zero_to_fp32.py makes of it"
-        )
+        return _of_deepspeed(folder)
+    if any(_OF_ONE_PROCESS.fullmatch(name) for name in files):
+        return "it is of DeepSpeed's ZeRO 3: name what python zero_to_fp32.py, above it, makes"
     if split := _split_among_processes(folder):
         return _distributed(f"the weights in {split} are", f"{folder.name}/{split}")
     if "saved_model.pb" in files:
@@ -78,6 +78,20 @@ def _weights(files: Iterable[str]) -> list[str]:
         name
         for name in files
         if _WEIGHTS.fullmatch(name) and not holds_state(name) and not named_like(name)
+    )
+
+
+def _of_deepspeed(folder: Path) -> str:
+    whole = [*visible(folder, "*/mp_rank_00_model_states.pt")]
+    if whole:
+        steps = [[int(one) for one in re.findall(r"\d{1,18}", path.parent.name)] for path in whole]
+        name = whole[steps.index(max(steps))].relative_to(folder).as_posix()
+        return f"it is of DeepSpeed: name {_listed([name])} in it"
+    if any(_OF_ONE_PROCESS.fullmatch(one.name) for one in visible(folder, "*/*.pt")):
+        return "it is of DeepSpeed's ZeRO 3: name what python zero_to_fp32.py makes of it"
+    return (
+        "it is of DeepSpeed: name mp_rank_00_model_states.pt in it, or of ZeRO 3 what python "
+        "zero_to_fp32.py makes of it"
     )
 
 

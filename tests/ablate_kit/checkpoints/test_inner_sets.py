@@ -149,6 +149,9 @@ def test_the_state_of_a_training_run_is_no_model(save: Any, tree: Any) -> None:
 
 
 def test_tensors_without_elements_are_no_model(save: Any) -> None:
-    path = save({"module": {name: torch.empty(0) for name in W}, "ds_version": "0.16"})
-    with pytest.raises(CheckpointError, match=r"2 tensors without elements.*zero_to_fp32\.py"):
-        open_checkpoint(path)
+    buffers = {f"norm.{n}": torch.ones(2) for n in range(3)}
+    for kept in ({}, buffers):  # which are in no process alone
+        module = {name: torch.empty(0) for name in W} | kept
+        path = save({"module": module, "ds_version": "0.16"})
+        with pytest.raises(CheckpointError, match=r"2 tensors without elements.*zero_to_fp32\.py"):
+            open_checkpoint(path)

@@ -23,6 +23,19 @@ from ablate_kit.checkpoints import CheckpointError, open_checkpoint
         (["__0_0.distcp", ".metadata"], "format_utils dcp_to_torch run FILE.pth"),
         (["latest", "zero_to_fp32.py"], "DeepSpeed: name mp_rank_00_model_states.pt"),
         (
+            [
+                "latest",
+                *(f"global_step{n}/mp_rank_00_model_states.pt" for n in (9, 80, 700)),
+                "global_step700/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+            ],
+            r"it is of DeepSpeed: name global_step700/mp_rank_00_model_states\.pt in it$",
+        ),
+        (
+            ["zero_to_fp32.py", "global_step9/zero_pp_rank_1_mp_rank_00_model_states.pt"],
+            r"it is of DeepSpeed's ZeRO 3: name what python zero_to_fp32\.py makes of it$",
+        ),
+        (["zero_pp_rank_0_mp_rank_00_model_states.pt"], r"zero_to_fp32\.py, above it, makes$"),
+        (
             ["pytorch_model_fsdp_0/__0_0.distcp", "optimizer_0/__0_0.distcp", "rng_state_0.pth"],
             r"weights in pytorch_model_fsdp_0 are of torch\.distributed.* run/pytorch_model_fsdp_0",
         ),
