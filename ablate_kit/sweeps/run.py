@@ -40,10 +40,11 @@ class Progress:
         score: told, once passes are done, how many of how many variants have their numbers.
     """
 
-    begin: Begin = lambda _: None
-    advance: Advance = lambda _, __: None
-    look: Watch = lambda _: None
-    score: Callable[[int, int], None] = lambda _, __: None
+    # Not in its repr, which help() shows of every function that takes one.
+    begin: Begin = field(default=lambda _: None, repr=False)
+    advance: Advance = field(default=lambda _, __: None, repr=False)
+    look: Watch = field(default=lambda _: None, repr=False)
+    score: Callable[[int, int], None] = field(default=lambda _, __: None, repr=False)
 
 
 UNWATCHED = Progress()

@@ -58,6 +58,7 @@ def evaluate(
     asked = tests.statistics()
     if no_replay and len(names) < 2:
         raise UserError("--no-replay has no effect on one alone: nothing is replayed")
+    from ablate_kit.metrics.renumbered_classes import renumbered
     from ablate_kit.metrics.uncertainty.comparison import compare
     from ablate_kit.models.labels.truth import crowded
     from ablate_kit.reports.error_analysis import write_details
@@ -100,7 +101,7 @@ def evaluate(
             )
         truth, found = done.truth, {one.name: one for one in done.results}
         results = [found[name] for name in names]
-        warn([*done.notes, *crowded(truth)])
+        warn([*done.notes, *crowded(truth), *renumbered(truth, results[0].detections)])
         compared = compare(truth, results, asked)
         if data.annotations:
             opening.sources.append(source("annotations", data.annotations))

@@ -10,6 +10,7 @@ from ablate_kit.metrics.column_checks import LARGEST
 from ablate_kit.metrics.detection_files.image_names import SEVERAL
 from ablate_kit.metrics.detection_files.raw_rows import Raw
 from ablate_kit.metrics.detections import Detections, GroundTruth
+from ablate_kit.metrics.renumbered_classes import renumbered
 from ablate_kit.plural import counted
 
 Flags = NDArray[np.bool_]
@@ -137,6 +138,7 @@ def remarks(detections: Detections, truth: GroundTruth) -> Iterator[str]:
             f"{far.mean():.0%} of the boxes leave their image by more than a tenth of its size; "
             "are they in pixels of an image of another size?"
         )
+    yield from renumbered(truth, detections)
     empty = int((detections.xywh[:, 2:] <= 0).any(axis=1).sum())
     if empty:
         match = "it matches" if empty == 1 else "they match"

@@ -18,6 +18,7 @@ from ablate_kit.reports.study_reports.findings import (
 from ablate_kit.reports.study_reports.titles import how, title
 from ablate_kit.studies.noted import NotedPart
 
+_LARGE = 0.1  # share of the AP that the margin is, from which what is free may matter
 ALIVE = 0.1  # share of the AP that must be left for the losses of classes to say something
 
 
@@ -31,7 +32,9 @@ def what_carries(found: Findings, value: float, images: int) -> Sentence:
             f"{sum(one.depth == 0 for one in found.study.parts)} top-level parts."
         )
     costs = ranked(top, ap, "costs")
-    start = f"Unmodified, the detector has an AP of {value:.4f} on {counted(images, 'image')}."
+    start = f"Unmodified, the detector has an AP of {value:.4f} on {counted(images, 'image')}"
+    share = found.margin / value if value else 0.0
+    start += f"; the margin of {found.margin:g} is {share:.0%} of it." if share >= _LARGE else "."
     if without_labels(found.results):
         start = (
             f"On {counted(images, 'image')} without labels, every AP is a distance from the "

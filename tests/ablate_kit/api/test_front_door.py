@@ -39,6 +39,8 @@ def test_every_name_is_there_and_says_what_it_is() -> None:
     for name in ak.__all__:
         found = getattr(ak, name)
         assert inspect.getdoc(found), name
+        if inspect.isfunction(found):
+            assert " at 0x" not in str(inspect.signature(found)), name  # which help() shows
         assert name in (ak.__doc__ or ""), name
     assert set(ak.__all__) <= set(dir(ak))
     with pytest.raises(AttributeError, match="no attribute 'swep'"):

@@ -115,6 +115,15 @@ def test_every_sentence_rests_on_verdicts() -> None:
     assert {row for one in told for row in one.rows} <= ROWS.keys()
 
 
+@pytest.mark.parametrize(
+    ("ap", "said"),
+    [(0.031, " 40 images; the margin of 0.01 is 32% of it. "), (0.2, " 40 images. ")],
+)
+def test_a_margin_that_is_much_of_the_ap_is_said_to_be(ap: float, said: str) -> None:
+    told = "\n".join(one.text for one in sentences(findings(ROWS, PARTS, ap)))
+    assert f"an AP of {ap:.4f} on{said}" in told
+
+
 def test_of_joint_cuts_of_fewer_parts_the_largest_that_is_free_is_told() -> None:
     names = ["a", "b", "c", "d"]
     rows = {name: change(0.0, "free") for name in names} | {
