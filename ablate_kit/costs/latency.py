@@ -43,9 +43,16 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one model beside others, in seconds by round."""
+    """Of one model beside others.
+
+    Attributes:
+        seconds: by round.
+        idle: share of the time of all rounds in which no thread of this process ran: on a CPU
+            others had it.
+    """
 
     seconds: tuple[float, ...]
+    idle: float = 0.0
 
     @property
     def median(self) -> float:
@@ -70,11 +77,13 @@ def take_turns(
     rounds: TimingRounds,
     wait: Callable[[], Any] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
+    cpu: Callable[[], float] = time.process_time,
 ) -> list[Latency]:
     """The latency of each, all of them run once a round.
 
     Args:
         wait: for the device to have done what it was given.
+        cpu: the time that this process has run, on all cores.
     """
     generator = np.random.Generator(np.random.Philox(1))
     for _ in range(rounds.warm_up):
@@ -86,7 +95,7 @@ def take_turns(
     gc.collect()
     gc.disable()  # as timeit does: whose garbage it is that is collected is chance
     try:
-        began = clock()
+        began, ran = clock(), cpu()
         while len(taken[0]) < rounds.most and (
             len(taken[0]) < rounds.least or clock() - began < rounds.seconds
         ):
@@ -95,7 +104,9 @@ def take_turns(
                 runs[i]()
                 wait()
                 taken[i].append(clock() - start)
+        whole, own = clock() - began, cpu() - ran
     finally:
         if collecting:
             gc.enable()
-    return [Latency(tuple(one)) for one in taken]
+    idle = max(0.0, 1 - own / whole) if whole > 0 else 0.0
+    return [Latency(tuple(one), idle) for one in taken]

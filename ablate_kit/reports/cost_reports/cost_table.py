@@ -9,6 +9,8 @@ LATENCY = (
     "median over rounds with its 95 % interval"
 )
 
+_BUSY = 0.2  # share of the time that others had
+
 
 def cost_table(before: Cost, after: Cost) -> Table:
     """A row per quantity, for two models that were measured side by side."""
@@ -32,8 +34,22 @@ def cost_table(before: Cost, after: Cost) -> Table:
             _row("  peak memory, bytes", before.peak_bytes[setup], after.peak_bytes[setup], "{:,}"),
         ]
     header = ("", "before", "after", "after / before")
-    title = "\n".join((f"FLOPs {COUNTED}", *[LATENCY] * bool(before.latency)))
+    told = [LATENCY, *busy(before)] if before.latency else []
+    title = "\n".join((f"FLOPs {COUNTED}", *told))
     return Table(title, header, tuple(rows), ("",))
+
+
+def busy(cost: Cost) -> list[str]:
+    """That others used the CPU while latency was measured, or nothing."""
+    idle = max(
+        (one.idle for (device, _), one in cost.latency.items() if device == "cpu"), default=0
+    )
+    if idle < _BUSY:
+        return []
+    return [
+        f"the processor was busy with other programs for {idle:.0%} of the time: latencies are "
+        "longer than on an idle machine, and ratios less certain"
+    ]
 
 
 def milliseconds(seconds: float) -> str:

@@ -8,7 +8,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.answer import answer, change_cells, images_and_objects
 from ablate_kit.reports.comparison_table import interval_note
-from ablate_kit.reports.cost_reports.cost_table import LATENCY, milliseconds, ratio_text
+from ablate_kit.reports.cost_reports.cost_table import LATENCY, busy, milliseconds, ratio_text
 from ablate_kit.reports.pareto import front
 from ablate_kit.reports.table import INTERVAL, Table, number
 
@@ -97,6 +97,7 @@ def _title(
     lines += [f"FLOPs {COUNTED}"]
     if costs[0].latency:
         lines += [f"{LATENCY}; in brackets after a median: the 95th percentile"]
+        lines += busy(costs[0])
     lines += [
         f"{ON_FRONT}: no other setting has as high an AP at a lower price, whatever their "
         f"intervals: {price_name(costs)}"

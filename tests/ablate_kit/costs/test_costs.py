@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from ablate_kit.checkpoints import open_checkpoint
+from ablate_kit.costs.cost import Cost
 from ablate_kit.costs.latency import Latency, TimingRounds, take_turns
 from ablate_kit.costs.measure import cost_of, file_bytes, measure
 from ablate_kit.costs.one_pass import flops_of, peak_bytes
 from ablate_kit.models.adapter import Prepared
 from ablate_kit.models.inference.detect import inference
 from ablate_kit.models.opening.open import open_adapter
-from ablate_kit.reports.cost_reports.cost_table import cost_table
+from ablate_kit.reports.cost_reports.cost_table import busy, cost_table
 from detector.data.dataset import Pixels
 from detector.zoo import SHAPES_TINY
 from tests.ablate_kit.sweeps.execution.toy_adapter import Toy
@@ -161,6 +162,20 @@ def test_measuring_ends_after_its_time_but_not_before_the_fewest_rounds() -> Non
         return len(found.seconds)
 
     assert [count(100.0), count(1.0), count(0.001)] == [3, 11, 50]
+
+
+@pytest.mark.parametrize(("share", "idle"), [(0.25, 0.75), (1.0, 0.0), (2.0, 0.0)])
+def test_that_others_used_the_processor_meanwhile_is_measured_and_said(
+    share: float, idle: float
+) -> None:
+    clock = Clock()
+    run = [lambda: clock.run("", 1.0)] * 2
+    took, _ = take_turns(run, TimingRounds(), clock=clock, cpu=lambda: share * clock.now)
+    assert took.idle == pytest.approx(idle)
+    costs = [Cost(1, 1, (1, 1), {(device, 1): took}) for device in ("cpu", "cuda")]
+    said = [" ".join(busy(one)) for one in costs]
+    assert ("busy with other programs for 75% of the time" in said[0]) == (share < 1)
+    assert said[1] == ""  # there the CPU waits for the device
 
 
 def test_the_95th_percentile_is_not_the_median() -> None:
