@@ -13,7 +13,7 @@ from ablate_kit.checkpoints.tensors import TensorInfo
 COUNTERS = {"n_averaged", "num_updates", "updates", "steps"}
 """What averaging wrappers count beside the ``module.*`` weights they hold."""
 
-AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|averaged|shadow)(?:$|[_.])")
+AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|averaged|average_model|shadow)(?:$|[_.])")
 # What EMA hooks put before names whose points they replace or leave out.
 _FLAT = ("ema_", "model_ema_", "swa_")
 _SETTINGS = COUNTERS | {"decay"}

@@ -253,7 +253,9 @@ def _tell_of_others(path: Path, chosen: WeightSet, sets: list[WeightSet]) -> Non
     """That the file holds the model several times, such as with its average: programs differ in
     which they load."""
     same = [
-        one for one in sets if one is not chosen and one.tensors.keys() == chosen.tensors.keys()
+        one
+        for one in sets
+        if one.tensors.keys() == chosen.tensors.keys() and _bytes_of(one) != _bytes_of(chosen)
     ]
     if same:
         others = " or ".join(f'"{one.place}"' for one in same)
@@ -261,6 +263,11 @@ def _tell_of_others(path: Path, chosen: WeightSet, sets: list[WeightSet]) -> Non
             f'{path} holds the model\'s weights {len(same) + 1} times: "{chosen.place}" is taken; '
             f"--weights chooses {others}"
         )
+
+
+def _bytes_of(one: WeightSet) -> dict[str, object]:
+    """Where each of its tensors lies: the same ones may have two names in a file."""
+    return {name: (info.storage, info.offset) for name, info in one.tensors.items()}
 
 
 def _with_elements(archive: Archive, found: WeightSet) -> WeightSet:

@@ -38,6 +38,13 @@ def flat(prefix: str, by: str) -> dict[str, Any]:
             lightning(W, callbacks={"EMA{'decay': 0.9}": {"ema_state_dict": E, "decay": 0.9}}),
             "callbacks.EMA{'decay': 0.9}.ema_state_dict",
         ),
+        (  # as RF-DETR's training keeps it
+            lightning(
+                below("model.", W),
+                callbacks={"C": {"average_model_state_dict": below("module.model.", E)}},
+            ),
+            "callbacks.C.average_model_state_dict.model",
+        ),
     ],
 )
 def test_an_average_among_other_tensors_is_a_set_of_its_own(
@@ -52,6 +59,16 @@ def test_an_average_among_other_tensors_is_a_set_of_its_own(
     with open_checkpoint(save(tree), weights=average) as checkpoint:
         assert all(torch.equal(checkpoint.read(name), E[name]) for name in W)
     assert len(told) == 1  # nothing is to be said where the weights were chosen
+
+
+def test_the_same_tensors_under_two_names_are_no_other_weights(save: Any, told: list[str]) -> None:
+    tree = {"model": W, "state_dict": below("model.", W), "pytorch-lightning_version": "2.6"}
+    with open_checkpoint(save(tree)) as checkpoint:
+        assert checkpoint.place == "model"
+        assert "state_dict.model" in [one.place for one in checkpoint.alternatives]
+    assert not told
+    with open_checkpoint(save({**tree, "model": E})):
+        assert "model's weights 2 times" in told[0]
 
 
 def test_an_average_is_known_part_by_part_and_beside_another(save: Any) -> None:
