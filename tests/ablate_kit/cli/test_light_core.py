@@ -124,6 +124,40 @@ def test_what_is_missing_is_named_with_the_extra_of_the_command(tmp_path: Path) 
     assert sorted(one.name for one in tmp_path.iterdir()) == given
 
 
+def test_the_extra_that_runs_networks_is_enough_for_all_but_what_asks_for_more(
+    tmp_path: Path, repository: Path
+) -> None:
+    """What a module imports at its top, all that import it need."""
+    said = light(
+        tmp_path,
+        f"""{PROGRAM}
+import importlib
+from pathlib import Path
+
+repository = Path({str(repository)!r})
+for package in ("ablate_kit", "detector"):
+    for file in sorted((repository / package).rglob("*.py")):
+        if file.stem == "__main__":
+            continue
+        name = ".".join(file.relative_to(repository).with_suffix("").parts)
+        try:
+            importlib.import_module(name.removesuffix(".__init__"))
+        except ModuleNotFoundError as error:
+            print(error.name, name)
+""",
+        "",
+        "eval",
+    ).stdout
+    modeling = ("modeling_deim", "modeling_dino_detr", "modeling_original_deimv2", "swin_backbone")
+    assert sorted(said.splitlines()) == sorted(
+        [
+            "numba ablate_kit.metrics.uncertainty.compiled_ap",
+            *(f"transformers ablate_kit.models.architectures.{one}" for one in modeling),
+            *(f"{one} detector.loggers.{one}_logger" for one in ("mlflow", "tensorboard", "wandb")),
+        ]
+    )
+
+
 def test_names_of_python_too(tmp_path: Path) -> None:
     said = light(
         tmp_path,

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from transformers.image_transforms import center_to_corners_format
 
 Result = dict[str, Tensor]  # of an image: boxes, scores and labels of its detections
 Read = Callable[[Tensor, Sequence[tuple[int, int]]], list[Result]]  # of boxes and images' sizes
@@ -44,6 +43,8 @@ class QueryBoxes:
 def _placed(
     numbered: Sequence[Result], boxes: Tensor, sizes: Sequence[tuple[int, int]]
 ) -> list[Result]:
+    from transformers.image_transforms import center_to_corners_format
+
     scale = torch.tensor([(width, height) * 2 for height, width in sizes])
     corners = center_to_corners_format(boxes) * scale[:, None]
     found = []
