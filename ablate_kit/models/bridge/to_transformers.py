@@ -99,7 +99,24 @@ def to_transformers(
     Raises ``UserError`` where it cannot be told, where the model has no exact counterpart, and
     where tensors are missing, or of other shapes or types of numbers than their model's.
     """
-    if (family := family_of(checkpoint)) or has_configuration(checkpoint):
+    family = family_of(checkpoint)
+    try:
+        return _bridge(checkpoint, family, heads, classes, arguments)
+    except UserError as error:
+        if str(checkpoint.path) in str(error):
+            raise
+        of = f" is of {family}" if family else ""
+        raise UserError(f"{checkpoint}{of}: {error}") from None
+
+
+def _bridge(
+    checkpoint: Checkpoint,
+    family: str,
+    heads: int | None,
+    classes: ClassNames | None,
+    arguments: Mapping[str, Any] | None,
+) -> Bridge:
+    if family or has_configuration(checkpoint):
         check_number_types(checkpoint)
     if family:
         model = FAMILIES[family].counterpart(Told(checkpoint, heads, classes, arguments))

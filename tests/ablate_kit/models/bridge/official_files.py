@@ -117,6 +117,7 @@ def refused(path: Path, message: str, weights: str | None = None, **told: Any) -
     with pytest.raises(UserError, match=message) as refusal:
         bridged(path, folder, weights, **told)
     assert "\n" not in str(refusal.value)
+    assert str(path) in str(refusal.value)
     assert not folder.exists()
 
 
