@@ -98,7 +98,10 @@ def config_and_names(checkpoint: Checkpoint) -> tuple[HybridConfig, dict[str, st
         config = legacy.infer_config(shapes)
         return config, legacy.to_ours(shapes, config)
     if checkpoint.config is None:
-        raise UserError(f"{checkpoint.path} carries no config of the hybrid detector")
+        raise UserError(
+            f"{checkpoint.path} carries no config of the hybrid detector; expected its settings "
+            'under the key "config" beside the weights, as ablate train writes them'
+        )
     return HybridConfig.from_dict(checkpoint.config), {name: name for name in shapes}
 
 

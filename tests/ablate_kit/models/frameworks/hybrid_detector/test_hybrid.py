@@ -144,7 +144,7 @@ def test_files_that_do_not_fit_are_refused(hybrid: Path, tmp_path: Path, fault: 
         "missing": '"level_embed" of the model is missing in the file',
         "shape": r'"level_embed" has shape \(4, 5\), the model expects \(4, 32\)',
         "foreign": '"zzz" has no place in the model',
-        "config": "carries no config of the hybrid detector",
+        "config": "carries no config of the hybrid detector; expected its settings under",
     }[fault]
     with open_checkpoint(path) as checkpoint, pytest.raises(UserError, match=expected):
         open_adapter(checkpoint)
