@@ -81,7 +81,7 @@ class Cutter:
         return part.kind not in ("model", "level", "tensor") and self._of_branches(part) is None
 
     def _of_branches(self, part: Part) -> Cut | None:
-        """Of a residual branch, or what consists of such: it hands on what comes in."""
+        """Of a residual branch, or what consists of such: none adds anything; norms stay."""
         branches = part.branches()
         if part in branches:
             return self._skip(part, [part.name])

@@ -1,4 +1,4 @@
-"""Branches of residual layers, skipped: the layer hands on what came in."""
+"""Branches of residual layers, skipped: they add nothing to what came in."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -121,7 +121,7 @@ def skip(
     *,
     copies: CopyOptions,
 ) -> None:
-    """Let residual branches add nothing: the layer hands on what came in."""
+    """Let residual branches add nothing to what came in."""
     from ablate_kit.ablations.kinds.residual_branches import Skip
 
     copies.write_all_of(Skip(pattern=patterns), checkpoint, output)

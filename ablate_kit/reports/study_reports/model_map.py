@@ -25,9 +25,10 @@ _WORDS = {"costs": "costs", "free": "free", "gains": "better without it", "undec
 _COLORS = {"costs": "#d55e00", "free": "#009e73", "gains": "#0072b2", "undecided": "#9a9a9a"}
 _STATES = {INSIDE_FREE: "inside what looked free", NOT_AFFORDED: "not reached"}
 _HOW = Markup(
-    '<p class="key soft">removed: it hands on what comes in, or gives nothing. mean: it gives its '
-    "mean over some images, whatever the image. zero: its weights are zero, which it may never "
-    "have met; the last resort.</p>"
+    '<p class="key soft">removed: it adds nothing, or gives nothing; of a layer no branch adds '
+    "anything, and norms behind the branches stay. mean: it gives its mean over some images, "
+    "whatever the image. zero: its weights are zero, which it may never have met; the last resort."
+    "</p>"
 )
 
 

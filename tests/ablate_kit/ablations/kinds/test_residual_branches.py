@@ -167,6 +167,21 @@ def test_branches_of_hugging_face_detectors(live: Callable[[str], Any], kind: st
     assert one.difference(one.run(), full) == 0
 
 
+def test_a_post_norm_layer_without_its_branches_hands_on_what_comes_in_normed_anew() -> None:
+    layer = Plain().double().eval()
+    with torch.no_grad():
+        for one in layer.parameters():
+            one.copy_(rand(*one.shape))
+        state = {f"layer.{name}": one for name, one in layer.state_dict().items()}
+        live = {name: (name.removeprefix("layer."),) for name in state}
+        attention, feed_forward = skips(["layer.self_attn", "layer.mlp"], state)
+        x = rand(1, 5, C)
+        with applied(layer, attention, live), applied(layer, feed_forward, live):
+            found = layer(x)
+        assert torch.equal(found, layer.norm(x))
+    assert not torch.allclose(found, x)
+
+
 @pytest.mark.parametrize("output", ["output", "output.dense"])
 def test_branches_that_end_in_a_norm(output: str) -> None:
     """Without its branches a layer of Swin V2 hands on what comes in."""
