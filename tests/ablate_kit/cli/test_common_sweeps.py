@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from ablate_kit.cli.output import progress, watched
@@ -147,3 +148,17 @@ def test_a_log_gets_a_line_every_so_often(
         display.advance(bar, 2)
         assert capsys.readouterr().err == ""
     assert [duration(x) for x in (3.4, 62, 3723)] == ["3 s", "1:02", "1:02:03"]
+
+
+def test_where_weights_cannot_be_cut_that_is_why_there_are_no_heads(
+    refuse: Run, tmp_path: Path
+) -> None:
+    floats = {f"a.{part}_proj.weight": torch.ones(4, 4) for part in ("q", "k", "v", "out")}
+    for name, one, words in (
+        ("packed", lambda plain: plain.to(torch.int8), "a.q_proj.weight is quantized, in int8"),
+        ("sparse", lambda plain: plain.to_sparse(), "is sparse, which cannot be read"),
+    ):
+        tensors = {key: one(plain) for key, plain in floats.items()} | {"b.weight": torch.ones(2)}
+        torch.save(tensors, tmp_path / f"{name}.pth")
+        cuts = ("--heads", "all", "--model", "hybrid", "--shapes", "--dry-run")
+        assert words in refuse("sweep", tmp_path / f"{name}.pth", *cuts)
