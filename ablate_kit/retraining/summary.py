@@ -132,7 +132,8 @@ def summary_table(
         f"{safe.line(conclusion(outcomes, over_images))}\n"
         f"{images_and_objects(outcomes[0].evaluation)}; mean ± standard deviation over seeds; Δ "
         f"against {next(iter(arms))}, paired by seed, ± half of the 95 % interval (from {FEWEST} "
-        "seeds on); F1 at each run's best threshold; GIoU: a missed object counts -1"
+        "seeds on); F1 at each run's best threshold; GIoU: a missed object counts -1; seconds: of "
+        "a run, on average"
     )
     header = (
         "arm",
