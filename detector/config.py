@@ -76,12 +76,9 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise UserError(f"{name} is {value!r}; expected {_spoken(kind)}")
+        spoken = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
+        raise UserError(f"{name} is {value!r}; expected {spoken}")
     return value
-
-
-def _spoken(kind: type) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false"}[kind]
 
 
 CONTRASTIVE_DENOISING: dict[str, Any] = {

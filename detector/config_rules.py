@@ -5,8 +5,7 @@ import math
 from dataclasses import fields
 
 from detector.errors import UserError
-from detector.fixed_sizes import DCN_GROUP_CHANNELS, NORM_GROUPS, STRIDES
-from detector.settings import LAYER_SIZES, HybridSettings
+from detector.settings import DCN_GROUP_CHANNELS, LAYER_SIZES, NORM_GROUPS, STRIDES, HybridSettings
 
 _MOST_LAYERS = 1000
 

@@ -9,7 +9,6 @@ for more than any memory holds.
 import copy
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -222,10 +221,8 @@ class _Builder:
         return (*holder.path, holder.key or "")
 
     def _is_key(self) -> bool:
-        return bool(self._open) and isinstance(self._open[-1].value, dict) and not self._waits()
-
-    def _waits(self) -> bool:
-        return self._open[-1].key is not None
+        last = self._open[-1] if self._open else None
+        return last is not None and isinstance(last.value, dict) and last.key is None
 
     def _refuse_key(self, what: str, mark: Any) -> None:
         if self._is_key():
@@ -271,14 +268,10 @@ def _text(text: str, mark: Any) -> str:
     if any("\ud800" <= one <= "\udfff" for one in text):
         # As in JSON, two escapes may be the halves of one character.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-    odd = next(_odd(text), None)
-    if odd is not None:
-        raise _mistake(f"the character {odd!a} is not allowed in text", mark)
+    for one in text:
+        if (one < " " and one not in "\n\t") or "\ud800" <= one <= "\udfff":
+            raise _mistake(f"the character {one!a} is not allowed in text", mark)
     return text
-
-
-def _odd(text: str) -> Iterator[str]:
-    return (one for one in text if (one < " " and one not in "\n\t") or "\ud800" <= one <= "\udfff")
 
 
 def _shown(value: Any) -> str:

@@ -106,8 +106,7 @@ def notes_on(dataset: Dataset) -> tuple[str, ...]:
     """What its reader has to say of a data set: no mistakes, but nothing to keep quiet about."""
     if isinstance(dataset, _Subset):
         return (*notes_on(dataset.dataset), *dataset.notes)
-    found: tuple[str, ...] = getattr(dataset, "notes", ())
-    return found
+    return getattr(dataset, "notes", ())
 
 
 def is_labelled(dataset: Dataset) -> bool:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from detector.data.augmentation.augment import random_color, random_crop, random_flip
 from detector.data.augmentation.letterbox import Color, letterbox, normalize
 from detector.data.augmentation.mosaic import MosaicTile, mosaic
-from detector.data.dataset import Dataset, Floats
+from detector.data.dataset import Dataset
 from detector.errors import UserError
 from detector.uninterrupted import uninterrupted
 
@@ -90,7 +90,7 @@ class TrainingSet(TorchDataset[Item]):
         if self.color:
             image = random_color(image, self.color, draws(_COLOR))
         square, placement = letterbox(image, size, self.fill)
-        placed = placement.to_input(_clipped(boxes, placement.width, placement.height))
+        placed = placement.to_input(boxes.clip(0, (placement.width, placement.height) * 2))
         visible = (placed[:, 2:] * size >= _THINNEST).all(axis=1)
         target: Target = {
             "boxes": torch.tensor(placed[visible], dtype=torch.float32),
@@ -147,8 +147,7 @@ class EpochSampler(Sampler[Key]):
     def order(self, epoch: int) -> list[int]:
         """The images of an epoch, one after the other."""
         generator = np.random.default_rng((_ORDER, self._seed, epoch))
-        order: list[int] = generator.permutation(self._length).tolist()
-        return order
+        return generator.permutation(self._length).tolist()
 
     def __iter__(self) -> Iterator[Key]:
         order, size = self.order(self._epoch), 0
@@ -279,7 +278,3 @@ class _Loader(DataLoader[Any]):
             multiprocessing.set_forkserver_preload(["__main__", __name__])
         with uninterrupted() if self.num_workers else nullcontext():
             return super().__iter__()
-
-
-def _clipped(boxes: Floats, width: int, height: int) -> Floats:
-    return boxes.clip(0, (width, height, width, height))

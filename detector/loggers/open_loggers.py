@@ -68,5 +68,4 @@ def _logger(name: LoggerName) -> Callable[[Path, Mapping[str, Any], int | None],
         module = import_module(f"detector.loggers.{name}_logger")
     except ImportError:
         raise missing(f"logging to {name}", name) from None
-    made: Callable[[Path, Mapping[str, Any], int | None], Logger] = getattr(module, _CLASSES[name])
-    return made
+    return getattr(module, _CLASSES[name])

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detector.loggers.identity import identity
-from detector.loggers.logger import Cell
+from detector.loggers.logger import Cell, identity
 
 with warnings.catch_warnings():  # of the library's own
     warnings.simplefilter("ignore")

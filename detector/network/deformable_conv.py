@@ -5,8 +5,8 @@ import math
 from torch import Tensor, nn
 
 from detector.config import HybridConfig
-from detector.fixed_sizes import DCN_GROUP_CHANNELS
 from detector.network.ops.dcnv4 import dcnv4
+from detector.settings import DCN_GROUP_CHANNELS
 
 KERNEL = 3
 

@@ -85,5 +85,4 @@ class Heads(nn.Module):
 
     def prepare(self, x: Tensor) -> Tensor:
         """What the heads read."""
-        out: Tensor = self.scale(self.norm(x))
-        return out
+        return self.scale(self.norm(x))

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.fixed_sizes import NORM_GROUPS
 from detector.network.ops.group_norm import group_norm
+from detector.settings import NORM_GROUPS
 
 
 class ChannelLayerNorm(nn.LayerNorm):

@@ -73,8 +73,7 @@ class Queries(nn.Module):
 
     @without_autocast
     def _references(self, position: Tensor) -> Tensor:
-        points: Tensor = self.reference(position).sigmoid()
-        return points
+        return self.reference(position).sigmoid()
 
 
 def concatenated(parts: Sequence[QuerySet]) -> QuerySet:

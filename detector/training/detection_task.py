@@ -13,9 +13,9 @@ from detector.data.augmentation.letterbox import GRAY, MEAN_COLOR
 from detector.data.dataset import Dataset
 from detector.data.training_set import Batch, TrainingSet, collate
 from detector.errors import UserError
-from detector.fixed_sizes import STRIDES
 from detector.network.activation_checkpointing import checkpoint_activations
 from detector.network.model import HybridDetector
+from detector.settings import STRIDES
 from detector.training.criterion import criterion, denoising_factor
 from detector.training.distributed import SINGLE_PROCESS, DistributedContext
 from detector.training.ema import Ema

@@ -85,7 +85,7 @@ class Trainer:
         self.ema = Ema(self.model, options.ema) if options.ema else None
         self.data = dict(data or {})
         self.origin: dict[str, str] = {}  # of the first weights, where they were not drawn
-        self.before_clipping: Callable[[], None] = _nothing  # for who looks at gradients
+        self.before_clipping: Callable[[], None] = lambda: None  # for who looks at gradients
         self.state = RunState()
         self._threads: int | None = None  # that the run began with, where it resumes
         self._kept: tuple[int, int] | None = None  # the epochs and batches in latest.pth
@@ -114,7 +114,7 @@ class Trainer:
         Asked to stop (see ``stopping``), it ends its step and keeps it in ``latest.pth``; several
         processes stop at once, and keep what they kept last.
         """
-        files = self.files
+        files, options = self.files, self.options
         with locked(files.folder) if self.distributed.is_main else nullcontext():
             if resume:
                 self.restore(files.latest)
@@ -129,19 +129,13 @@ class Trainer:
                 closing(files),
                 current_device(self.device),
                 self.precision.float32_mode(),
-                self._kernels(),
-                self._memory(),
+                deterministic_kernels(required=True) if options.deterministic else nullcontext(),
+                kept_freed_memory() if self.device.type == "cpu" else nullcontext(),
                 thread_count(self._threads),
             ):
-                while not self.state.is_over(self.options):
+                while not self.state.is_over(options):
                     self._epoch(progress)
         return self.task.exported(files.folder)
-
-    def _kernels(self) -> AbstractContextManager[None]:
-        return deterministic_kernels(required=True) if self.options.deterministic else nullcontext()
-
-    def _memory(self) -> AbstractContextManager[None]:
-        return kept_freed_memory() if self.device.type == "cpu" else nullcontext()
 
     @property
     def step(self) -> int:
@@ -216,8 +210,9 @@ class Trainer:
 
     def _stopping_between_steps(self) -> AbstractContextManager[Callable[[], bool]]:
         """What is called says whether to stop after this step."""
-        # Several processes would have to agree on the step.
-        return stopping.deferred() if self.distributed.world_size == 1 else nullcontext(_never)
+        if self.distributed.world_size == 1:
+            return stopping.deferred()
+        return nullcontext(lambda: False)  # several processes would have to agree on the step
 
     def train_mode(self) -> None:
         self.model.train()
@@ -361,10 +356,3 @@ class Trainer:
             self._threads = min(max(threads, 1), _MOST_THREADS)
         self.state = RunState.from_dict(checkpoint, self.task.best_name)
         self._kept = self.state.epoch, self.state.batch
-
-
-def _nothing() -> None: ...
-
-
-def _never() -> bool:
-    return False

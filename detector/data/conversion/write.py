@@ -56,7 +56,11 @@ def convert(
     (place / folder).mkdir(parents=True)
     for index, name in enumerate(names):
         # By a wrong size shares of the sides would be others.
-        _put(file_of(dataset, index, checked=True), place / folder / name, link=link)
+        source = file_of(dataset, index, checked=True)
+        if link:
+            (place / folder / name).symlink_to(source.resolve())
+        else:
+            shutil.copyfile(source, place / folder / name)
         advance()
     files = DatasetFiles(dataset, images, names, place, split)
     _WRITERS[to](files)
@@ -103,10 +107,3 @@ def _check_classes(classes: Sequence[str], to: str) -> None:
                 f"the class {shown(name)} cannot be written: names of {to.upper()} are a line of "
                 "text without spaces around it"
             )
-
-
-def _put(source: Path, destination: Path, *, link: bool) -> None:
-    if link:
-        destination.symlink_to(source.resolve())
-    else:
-        shutil.copyfile(source, destination)

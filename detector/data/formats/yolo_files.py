@@ -266,16 +266,14 @@ def _list(place: Path, root: Path, where: str) -> Iterable[str]:
         if not value.lower().endswith(SUFFIXES) or "\0" in value:
             raise UserError(f"{place}:{number}: {shown(value)} is no name of an image")
         name = _within(value, root)
-        beside = _within(f"{own}/{value}", root) if own and not _absolute(value) else None
+        beside = (
+            _within(f"{own}/{value}", root) if own and not PureWindowsPath(value).anchor else None
+        )
         if beside is not None and (name is None or (root / beside).is_file()):
             name = beside
         if name is None:
             raise UserError(f"{place}:{number}: {shown(value)}, {_outside(root)}")
         yield name
-
-
-def _absolute(value: str) -> bool:
-    return bool(PureWindowsPath(value).anchor)
 
 
 def _labels(root: Path, name: str) -> Path:

@@ -67,8 +67,7 @@ class Proposals(nn.Module):
 
     @without_autocast
     def _references(self, tokens: Tensor) -> Tensor:
-        points: Tensor = self.box(tokens)[..., :2].sigmoid()
-        return points
+        return self.box(tokens)[..., :2].sigmoid()
 
 
 class Seeds(nn.Module):
@@ -122,8 +121,7 @@ class _Projection(nn.Module):
         self.fc2 = xavier_linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
-        return out
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 
 def allocate(count: int, cells: Sequence[int]) -> list[int]:

@@ -17,8 +17,7 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float)
     with two channels per group, three times as long forward and ten times backward.
     """
     if lies_by_pixels(x) and x.dtype == weight.dtype and torch.finfo(x.dtype).bits >= 32:
-        out: Tensor = _GroupNorm.apply(x, groups, weight, bias, eps)
-        return out
+        return _GroupNorm.apply(x, groups, weight, bias, eps)
     return F.group_norm(x, groups, weight, bias, eps)
 
 

@@ -89,8 +89,7 @@ def tiled_attention(
     if bias is None:
         side = 2 * tiling.kernel - 1
         bias = query.new_zeros(query.shape[1], side, side)
-    out: Tensor = _TiledAttention.apply(query, key, value, bias, tiling, _Dropout.drawn(dropout))
-    return out
+    return _TiledAttention.apply(query, key, value, bias, tiling, _Dropout.drawn(dropout))
 
 
 @dataclass(frozen=True)
@@ -113,22 +112,6 @@ class _Dropout:
         generator = torch.Generator(attention.device).manual_seed(self.seed + (image << 16) + head)
         kept = torch.empty_like(attention).bernoulli_(1 - self.rate, generator=generator)
         return attention * kept / (1 - self.rate)
-
-
-def _by_tiles(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
-) -> Tensor:
-    height, width = query.shape[2:4]
-    tiling = Tiling.of(height, width, kernel, device=str(query.device))
-    return tiled_attention(query, key, value, bias, tiling, dropout)
-
-
-def _by_sdpa(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
-) -> Tensor:
-    height, width = query.shape[2:4]
-    tiling = Unfolding.of(height, width, kernel, device=str(query.device))
-    return fused_attention(query, key, value, bias, tiling, dropout)
 
 
 def fused_attention(
@@ -163,16 +146,30 @@ def _by_natten(
     if kernels is None:
         raise ValueError("natten up to 0.17, the last with a bias, is not installed for CUDA")
     products, averages = kernels
-    dtype = _kernel_dtype(query)
+    # Of bfloat16, float32: natten's older kernels lack bfloat16.
+    dtype = torch.float32 if query.dtype == torch.bfloat16 else query.dtype
     q, k, v = (tensor.to(dtype) for tensor in (query, key, value))
     attention = products(q, k, kernel, rpb=None if bias is None else bias.to(dtype))
     dropped = F.dropout(attention.softmax(-1).to(dtype), dropout)
     return averages(dropped, v, kernel).to(value.dtype)
 
 
+def _cut_by(
+    tiles: type[Tiling] | type[Unfolding], attention: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
+    def computed(
+        query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, kernel: int, dropout: float
+    ) -> Tensor:
+        height, width = query.shape[2:4]
+        tiling = tiles.of(height, width, kernel, device=str(query.device))
+        return attention(query, key, value, bias, tiling, dropout)
+
+    return computed
+
+
 _IMPLEMENTATIONS: dict[Implementation, Callable[..., Tensor]] = {
-    "tiled": _by_tiles,
-    "sdpa": _by_sdpa,
+    "tiled": _cut_by(Tiling, tiled_attention),
+    "sdpa": _cut_by(Unfolding, fused_attention),
     "natten": _by_natten,
 }
 
@@ -195,11 +192,6 @@ def _natten() -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | None:
         if missing:
             del torch.cuda._device_t  # type: ignore[attr-defined]
     return (na2d_qk, na2d_av) if has_cuda() else None
-
-
-def _kernel_dtype(query: Tensor) -> torch.dtype:
-    """The type for natten: of bfloat16, float32, since its older kernels lack bfloat16."""
-    return torch.float32 if query.dtype == torch.bfloat16 else query.dtype
 
 
 def _natten_fits(*tensors: Tensor) -> bool:

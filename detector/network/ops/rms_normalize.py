@@ -14,8 +14,7 @@ EPSILON = 1e-6
 def rms_normalize(x: Tensor) -> Tensor:
     """Each channel of (B, C, H, W) divided by its root mean square over the map."""
     if lies_by_pixels(x):
-        out: Tensor = _RmsNormalize.apply(x)
-        return out
+        return _RmsNormalize.apply(x)
     return x * _inverse_rms(x)
 
 

@@ -155,7 +155,19 @@ def images_noted(values: Mapping[str, Any]) -> OneSet:
     return _IMAGES.validate_python(values)
 
 
-class CocoData(_Files):
+class _Pair(Section):
+    """One set to train on and one to evaluate on."""
+
+    def parts(self) -> tuple[OneSet, OneSet]:
+        raise NotImplementedError
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        training, validation = (part.dataset() for part in self.parts())
+        check_learnable(training)
+        return training, validation
+
+
+class CocoData(_Files, _Pair):
     """COCO JSON annotations and their image folders."""
 
     kind: Literal["coco"]
@@ -177,11 +189,8 @@ class CocoData(_Files):
             CocoImages(**val, **common, limit=self.val_limit),
         )
 
-    def datasets(self) -> tuple[Dataset, Dataset]:
-        return _pair(*self.parts())
 
-
-class VocData(_Files):
+class VocData(_Files, _Pair):
     """PASCAL VOC."""
 
     kind: Literal["voc"]
@@ -199,11 +208,8 @@ class VocData(_Files):
             VocImages(split=self.val, limit=self.val_limit, **common),
         )
 
-    def datasets(self) -> tuple[Dataset, Dataset]:
-        return _pair(*self.parts())
 
-
-class YoloData(Section):
+class YoloData(_Pair):
     """A YOLO ``data.yaml``."""
 
     kind: Literal["yolo"]
@@ -222,11 +228,8 @@ class YoloData(Section):
             YoloImages(split=self.val, limit=self.val_limit, **common),
         )
 
-    def datasets(self) -> tuple[Dataset, Dataset]:
-        return _pair(*self.parts())
 
-
-class ShapesData(Section):
+class ShapesData(_Pair):
     """The built-in synthetic data set."""
 
     kind: Literal["shapes"]
@@ -234,17 +237,11 @@ class ShapesData(Section):
     val: Count = 200
     seed: Natural = 1
 
-    def datasets(self) -> tuple[Dataset, Dataset]:
-        return _pair(
+    def parts(self) -> tuple[ShapesImages, ShapesImages]:
+        return (
             ShapesImages(part="train", count=self.train, seed=self.seed),
             ShapesImages(part="val", count=self.val, seed=self.seed),
         )
-
-
-def _pair(training: OneSet, validation: OneSet) -> tuple[Dataset, Dataset]:
-    found = training.dataset(), validation.dataset()
-    check_learnable(found[0])
-    return found
 
 
 def _given(kind: str, paths: dict[str, str | None]) -> list[Path]:

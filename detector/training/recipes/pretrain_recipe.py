@@ -125,14 +125,6 @@ class Mixing(Section):
         return self
 
 
-def _auxiliary(begin: float, *weights: float) -> Auxiliary:
-    return Auxiliary(begin=begin, weights=list(weights))
-
-
-def _mixing(begin: float, probability: float, mixup: float, cutmix: float) -> Mixing:
-    return Mixing(begin=begin, probability=probability, mixup=mixup, cutmix=cutmix)
-
-
 class Pretraining(LoopOptions):
     """The loop's settings, with the thesis' values, and what pretraining has beside them."""
 
@@ -145,16 +137,16 @@ class Pretraining(LoopOptions):
     ema: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     auxiliary: list[Auxiliary] = [
-        _auxiliary(0.0, 0.3, 0.5, 0.5, 0.3),
-        _auxiliary(0.3, 0.2, 0.4, 0.4, 0.2),
-        _auxiliary(0.7, 0.1, 0.2, 0.2, 0.1),
-        _auxiliary(0.9, 0.05, 0.1, 0.1, 0.05),
+        Auxiliary(begin=0.0, weights=[0.3, 0.5, 0.5, 0.3]),
+        Auxiliary(begin=0.3, weights=[0.2, 0.4, 0.4, 0.2]),
+        Auxiliary(begin=0.7, weights=[0.1, 0.2, 0.2, 0.1]),
+        Auxiliary(begin=0.9, weights=[0.05, 0.1, 0.1, 0.05]),
     ]
     mixing: list[Mixing] = [
-        _mixing(0.05, 0.3, 0.3, 0.3),
-        _mixing(0.15, 0.9, 0.5, 0.9),
-        _mixing(0.5, 0.9, 0.6, 1.0),
-        _mixing(0.8, 0.9, 0.6, 1.1),
+        Mixing(begin=0.05, probability=0.3, mixup=0.3, cutmix=0.3),
+        Mixing(begin=0.15, probability=0.9, mixup=0.5, cutmix=0.9),
+        Mixing(begin=0.5, probability=0.9, mixup=0.6, cutmix=1.0),
+        Mixing(begin=0.8, probability=0.9, mixup=0.6, cutmix=1.1),
     ]
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from detector.config import HybridConfig, preset
 from detector.errors import UserError
-from detector.fixed_sizes import STRIDES
+from detector.settings import STRIDES
 from detector.training.loss_settings import SHARES, LossSettings
 from detector.training.recipes.data_sections import CocoData, ShapesData, VocData, YoloData
 from detector.training.recipes.loop_recipe import LoopOptions

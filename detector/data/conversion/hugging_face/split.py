@@ -14,8 +14,13 @@ from typing import Any
 
 from detector.data.conversion.hugging_face.class_names import names_in_notes, names_on_card
 from detector.data.conversion.hugging_face.image_lines import METADATA, described_images
-from detector.data.conversion.hugging_face.row import Row
-from detector.data.conversion.hugging_face.tables import SUFFIXES, notes, table_rows, table_values
+from detector.data.conversion.hugging_face.tables import (
+    SUFFIXES,
+    Row,
+    notes,
+    table_rows,
+    table_values,
+)
 from detector.data.image_files import stored_image
 from detector.disk.bounded import SETTINGS, text_of
 from detector.disk.visible import visible

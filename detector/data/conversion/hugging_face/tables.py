@@ -2,15 +2,32 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from detector.data.conversion.hugging_face.row import Row
 from detector.disk.bounded import DOCUMENT, allowed, too_large
 from detector.errors import UserError
 from detector.extras import missing
 
 SUFFIXES = (".parquet", ".arrow")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image and what its row says.
+
+    Attributes:
+        where: for messages.
+        values: of all other columns.
+        image: the bytes of its file.
+        name: of that file, without folders; "" where none is known.
+    """
+
+    where: str
+    values: dict[str, Any]
+    image: bytes
+    name: str
 
 
 def table_rows(path: Path) -> Iterator[Row]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from detector.data.conversion.hugging_face.row import Row
 from detector.data.conversion.hugging_face.split import Split
+from detector.data.conversion.hugging_face.tables import Row
 from detector.data.conversion.write import is_plain
 from detector.data.formats.fields import number, shown, whole
 from detector.data.formats.instances import Instances, instances_in
