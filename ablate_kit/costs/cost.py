@@ -1,7 +1,7 @@
 """What a model costs, as numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ablate_kit.costs.latency import Latency
@@ -50,14 +50,11 @@ class Cost:
                     "rounds": len(taken.seconds),
                     "median_seconds": taken.median,
                     "p95_seconds": taken.p95,
-                    "ratio": None if first is None else _ratio(self, first, (device, batch)),
+                    "ratio": None
+                    if first is None
+                    else asdict(taken.against(first.latency[device, batch])),
                     "peak_bytes": self.peak_bytes[device, batch],
                 }
                 for (device, batch), taken in self.latency.items()
             ],
         }
-
-
-def _ratio(cost: Cost, first: Cost, setup: Setup) -> dict[str, float]:
-    found = cost.latency[setup].against(first.latency[setup])
-    return {"value": found.value, "low": found.low, "high": found.high}

@@ -15,8 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 def _attention_flops(
     query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any
 ) -> int:
-    found: int = sdpa_flop_count(query, key, value)
-    return found
+    return sdpa_flop_count(query, key, value)
 
 
 # PyTorch's counter knows the kernels of a GPU, and on a CPU would pass over attention in silence.

@@ -82,18 +82,24 @@ def integers(rows: Rows, key: str, where: str, first: int = 0) -> NDArray[np.int
     return np.array(found, dtype=np.int64)
 
 
-def index_of(ids: Ints, known: Ints, where: str, what: str) -> NDArray[np.int64]:
-    """Position of each of ``ids`` in ``known``."""
+def position(ids: Ints, known: Ints) -> NDArray[np.int64]:
+    """Position of each of ``ids`` in ``known``; -1 for one that is not there."""
     order = np.argsort(known, kind="stable")
-    position = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(known) - 1)]
-    unknown = np.flatnonzero(known[position] != ids)
+    at = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(known) - 1)]
+    return np.where(known[at] == ids, at, -1)
+
+
+def index_of(ids: Ints, known: Ints, where: str, what: str) -> NDArray[np.int64]:
+    """Position of each of ``ids`` in ``known``, where all are."""
+    found = position(ids, known)
+    unknown = np.flatnonzero(found < 0)
     if len(unknown):
         at, name = unknown[0], str(ids[unknown[0]])
         raise UserError(
             f"{where}[{at}]: {what} {name} is not one of the {len(known)} of the ground truth"
             + did_you_mean(name, map(str, known.tolist()))
         )
-    return position
+    return found
 
 
 def check_column(

@@ -18,10 +18,9 @@ def _of_one_kind(values: Sequence[Factor | None]) -> list[Factor | None]:
     known = [value for value in values if value is not None]
     if all(isinstance(value, int) and abs(value) < 2**63 for value in known):
         return list(values)
-    numbers = all(isinstance(value, float) or _is_small(value) for value in known)
+    # Of whole numbers those that a float holds, nearly.
+    numbers = all(
+        isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
+        for value in known
+    )
     return [None if value is None else float(value) if numbers else str(value) for value in values]
-
-
-def _is_small(value: Factor) -> bool:
-    """Whether it is a whole number that a float holds, nearly."""
-    return isinstance(value, int) and abs(value) < 2**63

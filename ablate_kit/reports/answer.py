@@ -218,9 +218,9 @@ def _at_its_scores(first: str, changes: Changes) -> str:
 
 def _by(change: Change) -> str:
     size = f"AP {change.change:+z.4f}"
-    if change.low is None or change.high is None:
-        return size if change.p is None else f"{size}, on all of them alike"
-    return f"{size}, 95 % interval {change.low:+z.4f} to {change.high:+z.4f}"
+    if interval := ends(change.low, change.high, ""):
+        return f"{size}, 95 % interval {interval}"
+    return size if change.p is None else f"{size}, on all of them alike"
 
 
 def _needed(verdict: Verdict, unit: str) -> str:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 from ablate_kit import text as safe
 from ablate_kit.metrics.headline import DRAWN
 from ablate_kit.metrics.result import Result
-from ablate_kit.metrics.uncertainty.significance import Change, Changes
+from ablate_kit.metrics.uncertainty.significance import Changes
 from ablate_kit.reports.saved_figure import new_figure, open_sides
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
@@ -52,7 +51,10 @@ def comparison_figure(results: Sequence[Result], changes: Sequence[Changes] = ()
             if baseline is not None:
                 panel.hlines(y, baseline, x, color=color, linewidth=0.8, alpha=0.6)
                 for i in y if changes else ():
-                    _interval(panel, baseline, changes[i - 1][key], i, color)
+                    low, high = changes[i - 1][key].low, changes[i - 1][key].high
+                    if low is not None and high is not None:
+                        ends = [baseline + low, baseline + high]
+                        panel.plot(ends, [i, i], "|-", color=color, linewidth=2, markersize=7)
         panel.set_xlabel(metric.axis)
         panel.locator_params(axis="x", nbins=4)
         open_sides(panel, "y")
@@ -69,9 +71,3 @@ def comparison_figure(results: Sequence[Result], changes: Sequence[Changes] = ()
     columns = min(len(labels), 5)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
     return figure
-
-
-def _interval(panel: "Axes", baseline: float, change: Change, row: int, color: str) -> None:
-    if change.low is not None and change.high is not None:
-        ends = [baseline + change.low, baseline + change.high]
-        panel.plot(ends, [row, row], "|-", color=color, linewidth=2, markersize=7)

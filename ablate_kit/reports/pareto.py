@@ -1,9 +1,10 @@
 """Which of several choices are not beaten by another one on both counts."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-# It is of estimates, of which many may be ahead by chance.
-FRONT_IN_A_FIGURE = "Pareto front, whatever the intervals"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def front(gains: Sequence[float | None], costs: Sequence[float]) -> list[bool]:
@@ -19,3 +20,12 @@ def front(gains: Sequence[float | None], costs: Sequence[float]) -> list[bool]:
         )
 
     return [gain is not None and not beaten(gain, cost) for gain, cost in points]
+
+
+def draw_front(panel: "Axes", points: Sequence[tuple[float, float]], steps: str) -> None:
+    """A wide line through (cost, gain) of what is on it. It is of estimates, of which many may be
+    ahead by chance."""
+    if len(points) > 1:
+        label = "Pareto front, whatever the intervals"
+        x, y = zip(*sorted(points), strict=True)
+        panel.plot(x, y, drawstyle=steps, color="0.75", linewidth=4, label=label, zorder=1)

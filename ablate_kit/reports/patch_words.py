@@ -9,6 +9,7 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change, Changes, interactions
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.plural import first_few
+from ablate_kit.reports.table import ends
 
 NAMED = 3  # modules that the sentence names
 # Standard errors that the donor's change takes for shares of it to be told: a half of 3 is off by
@@ -47,10 +48,9 @@ def account(
     first, donor = safe.line(first), safe.line(donor)
     if total.change is None or total.p is None:
         return [f"how {donor} changes AP against {first} cannot be told on these images"]
-    ends = "on all of them alike"
-    if total.low is not None and total.high is not None:
-        ends = f"95 % interval {total.low:+z.4f} to {total.high:+z.4f}"
-    told = [f"{donor} changes AP by {total.change:+z.4f} against {first}, {ends}"]
+    interval = ends(total.low, total.high, "")
+    spread = f"95 % interval {interval}" if interval else "on all of them alike"
+    told = [f"{donor} changes AP by {total.change:+z.4f} against {first}, {spread}"]
     if not total.significant:
         told[0] += (
             f", not significantly among {len(found)} variants: these images show nothing to "
@@ -91,8 +91,8 @@ def _no_way_between(
     found: Mapping[str, tuple[Result, Change]], first: Result, donor: Change
 ) -> str:
     """That a model between the two finds nothing, though both do, and not by chance; else empty."""
-    ends = (first.evaluation.overall["AP"], donor.value)
-    if min(ap or 0.0 for ap in ends) < NEXT_TO_NOTHING:
+    both = (first.evaluation.overall["AP"], donor.value)
+    if min(ap or 0.0 for ap in both) < NEXT_TO_NOTHING:
         return ""
     for name, (one, row) in found.items():
         within = 0 < float(one.factors.get("alpha", 0)) < 1

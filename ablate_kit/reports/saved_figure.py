@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # inch: for fewer, letters are measured too narrow, and long names would be cut off in it.
 KINDS = ("png", "svg", "pdf")
 DPI = 150
-# White and black that stay: the pure ones follow the reader's theme on a page (pictures.py).
+# White and black that stay: the pure ones follow the reader's theme on a page (html.py).
 NEAR_WHITE, NEAR_BLACK = "#fefefe", "#010101"
 _DATED = {"png": ("Software",), "svg": ("Date",), "pdf": ("CreationDate", "Creator", "Producer")}
 

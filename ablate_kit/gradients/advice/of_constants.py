@@ -12,7 +12,7 @@ _NOISE = 1e-4  # of the RMS of a weight's gradient: sums in float32 cancel to 1e
 
 def of_constants(diagnosis: Diagnosis) -> Iterator[Advice]:
     small = [t for t in diagnosis.tensors if t.verdict in ("vanishing", "low")]
-    keys = [t for t in small if _key_bias(t.name)]
+    keys = [t for t in small if re.search(r"(^|\.)(k_proj|key|key_proj|k)\.bias$", t.name)]
     if keys:
         one = len(keys) == 1
         yield Advice(
@@ -40,7 +40,3 @@ def of_constants(diagnosis: Diagnosis) -> Iterator[Advice]:
             f"batch normalization does. {HARMLESS}; a bias could be left out there.",
             called(others),
         )
-
-
-def _key_bias(name: str) -> bool:
-    return bool(re.search(r"(^|\.)(k_proj|key|key_proj|k)\.bias$", name))

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from ablate_kit.errors import UserError
-from ablate_kit.metrics.column_checks import Rows, integers, numbers, values
+from ablate_kit.metrics.column_checks import Rows, integers, numbers, position, values
 from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
 from ablate_kit.metrics.detection_files.named_ids import BESIDE, NamedIds, named
-from ablate_kit.metrics.detection_files.raw_rows import Indices, Raw, image_positions, position
+from ablate_kit.metrics.detection_files.raw_rows import Indices, Raw, image_positions
 from ablate_kit.metrics.detection_files.text_files import json_rows
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate_kit.errors import UserError
+from ablate_kit.metrics.column_checks import position
 from ablate_kit.metrics.detection_files.annotated_images import AnnotatedImages
-from ablate_kit.metrics.detection_files.raw_rows import Raw, image_positions, position, truth_labels
+from ablate_kit.metrics.detection_files.raw_rows import Raw, image_positions, truth_labels
 
 _EXPECTED = "MMDetection's results.pkl or Detectron2's instances_predictions.pth"
 

@@ -71,13 +71,6 @@ class Raw:
         )
 
 
-def position(ids: Indices, known: NDArray[Any]) -> Indices:
-    """Position of each of ``ids`` in ``known``; -1 for one that is not there."""
-    order = np.argsort(known, kind="stable")
-    at = order[np.minimum(np.searchsorted(known, ids, sorter=order), len(known) - 1)]
-    return np.where(known[at] == ids, at, -1)
-
-
 def image_positions(names: Sequence[str], known: ImageNames, truth: GroundTruth) -> Indices:
     """Index of each image that a dump names: by file name, else by the number that it is."""
     index_of = {int(number): index for index, number in enumerate(truth.image_ids)}

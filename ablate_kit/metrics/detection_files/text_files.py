@@ -47,7 +47,10 @@ def json_rows(path: Path) -> Iterator[tuple[list[Any], list[int] | None]]:
         if not text:
             raise UserError(f"{path}: {_EMPTY}; expected COCO results, [] if there are none")
         if not text.startswith("["):
-            raise UserError(f"{path}: COCO results are one list; {_kind(text)}")
+            what = f"this begins with {text[:20]!r}"
+            if text.startswith("{"):
+                what = "this is an object, as an annotation file is (give that to --annotations)"
+            raise UserError(f"{path}: COCO results are one list; {what}")
         text = text[1:]
         while more := file.read(_BLOCK):
             text += more
@@ -76,12 +79,6 @@ def _last_between(text: str) -> re.Match[str] | None:
         if found is not None or start == 0:
             return found
         tail *= 8
-
-
-def _kind(text: str) -> str:
-    if text.startswith("{"):
-        return "this is an object, as an annotation file is (give that to --annotations)"
-    return f"this begins with {text[:20]!r}"
 
 
 def _json_lines(

@@ -73,6 +73,11 @@ class Change:
     def significant(self) -> bool:
         return self.p_adjusted is not None and self.p_adjusted < 1 - LEVEL
 
+    @property
+    def outcome(self) -> str:
+        """Of the verdict; empty without one."""
+        return self.verdict.outcome if self.verdict else ""
+
     def to_dict(self) -> dict[str, float | str | None]:
         """Plain values; of the verdict those of ``OF_VERDICT``."""
         told = self.verdict

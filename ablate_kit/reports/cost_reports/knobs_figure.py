@@ -9,7 +9,7 @@ from ablate_kit.metrics.result import Result
 from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.cost_reports.knobs_table import pareto, price_name, prices
-from ablate_kit.reports.pareto import FRONT_IN_A_FIGURE
+from ablate_kit.reports.pareto import draw_front
 from ablate_kit.reports.saved_figure import new_figure, open_sides
 
 if TYPE_CHECKING:
@@ -26,22 +26,9 @@ def knobs_figure(results: Sequence[Result], found: Comparison, costs: Sequence[C
     aps = [one.evaluation.overall["AP"] for one in results]
     price = prices(costs)
     own, now = aps[0], price[0][0]
-    best = sorted(
-        (price[i][0], ap)
-        for i, (ap, on) in enumerate(zip(aps, pareto(results, costs), strict=True))
-        if on and ap is not None
-    )
-    if len(best) > 1:
-        x, y = zip(*best, strict=True)
-        panel.plot(
-            x,
-            y,
-            drawstyle="steps-post",
-            color="0.75",
-            linewidth=4,
-            label=FRONT_IN_A_FIGURE,
-            zorder=1,
-        )
+    best = zip(price, aps, pareto(results, costs), strict=True)
+    front = [(cost, ap) for (cost, *_), ap, on in best if on and ap is not None]
+    draw_front(panel, front, "steps-post")
     knobs = list(dict.fromkeys(str(one.factors["knob"]) for one in results[1:]))
     for knob, color in zip(knobs, COLORS, strict=False):
         rows = [i for i, one in enumerate(results) if one.factors.get("knob") == knob]

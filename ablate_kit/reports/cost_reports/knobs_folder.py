@@ -13,8 +13,7 @@ from ablate_kit.reports.comparison_table import comparison
 from ablate_kit.reports.cost_reports.knobs_figure import knobs_figure
 from ablate_kit.reports.cost_reports.knobs_table import knobs_table, price_name
 from ablate_kit.reports.folder import write_report
-from ablate_kit.reports.html import render
-from ablate_kit.reports.pictures import saved_picture
+from ablate_kit.reports.html import render, saved_picture
 from ablate_kit.reports.results_file import Origin
 
 

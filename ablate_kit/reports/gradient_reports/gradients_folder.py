@@ -17,8 +17,7 @@ from ablate_kit.reports.gradient_reports.gradients_text import (
     details,
     summary,
 )
-from ablate_kit.reports.html import render
-from ablate_kit.reports.pictures import themed
+from ablate_kit.reports.html import render, themed
 from ablate_kit.reports.saved_figure import drawn
 from detector.disk.atomic import new_files
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ablate_kit import text as safe
 from ablate_kit.plural import counted
-from ablate_kit.reports.html import render
-from ablate_kit.reports.pictures import saved_picture
+from ablate_kit.reports.html import render, saved_picture
 from ablate_kit.reports.records import write_records
 from ablate_kit.reports.replication_reports.replication_figure import replication_figure
 from ablate_kit.reports.replication_reports.replication_table import (

@@ -40,11 +40,11 @@ def replication_table(found: Replication, top: int | None = None) -> Table:
 
 def cuts_records(found: Replication) -> Records:
     """A row per cut and metric: what its changes come to."""
-    header = ("cut", "kind", "metric", "mean", "low", "high", "deviation", "p_differ", "in_all")
+    own = ("mean", "low", "high", "deviation", "p_differ", "outcome")
     return Records(
-        header,
+        ("cut", "kind", "metric", *own[:-1], "in_all"),
         [
-            [cut.name, cut.kind, key, *_numbers(row)]
+            [cut.name, cut.kind, key, *(getattr(row, name) for name in own)]
             for key in KEYS
             for cut, row in zip(found.cuts, found.rows[key], strict=True)
         ],
@@ -64,17 +64,13 @@ def changes_in_each(found: Replication) -> Records:
     )
 
 
-def _numbers(row: Replicated) -> list[float | str | None]:
-    return [row.mean, row.low, row.high, row.deviation, row.p_differ, row.outcome]
-
-
 def _change(change: Change) -> str:
-    verdict = change.verdict.outcome if change.verdict else ""
-    return f"{number(change.change, '+z.4f')} {'?' if verdict == 'undecided' else verdict}".rstrip()
+    verdict = "?" if change.outcome == "undecided" else change.outcome
+    return f"{number(change.change, '+z.4f')} {verdict}".rstrip()
 
 
 def _agree_and_undecided(row: Replicated) -> bool:
-    own = {one.verdict.outcome if one.verdict else "undecided" for one in row.changes}
+    own = {one.outcome or "undecided" for one in row.changes}
     return row.outcome == "undecided" and len(own) == 1 and "undecided" not in own
 
 

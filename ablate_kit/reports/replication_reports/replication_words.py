@@ -79,7 +79,7 @@ def _apart(found: Replication, rows: Sequence[Row]) -> str:
     differ = (
         "change of 1 cut differs" if len(apart) == 1 else f"changes of {len(apart)} cuts differ"
     )
-    named = _named(found, apart, _changes, _spread)
+    named = _named(found, apart, _changes, lambda one: one.deviation or 0.0)
     return f"The {differ} significantly between the checkpoints{named}."
 
 
@@ -95,10 +95,10 @@ def _like_these(found: Replication, rows: Sequence[Row]) -> str:
     costs, gains, free = (of_it.get(one, []) for one in ("costs", "gains", "free"))
     margin = f"{found.statistics.margin:g} AP"
     unit, _ = drawn_units(found.baselines[0].evaluation)
-    parts = [f"{len(costs)} {_cost(len(costs))} more than {margin}"]
+    parts = [f"{len(costs)} cost{'s' * (len(costs) == 1)} more than {margin}"]
     parts[0] += _named(found, costs, _interval)
     if gains:
-        gain = "gains" if len(gains) == 1 else "gain"
+        gain = f"gain{'s' * (len(gains) == 1)}"
         parts.append(f"{len(gains)} {gain} more than {margin}{_named(found, gains, _interval)}")
     named = _named(found, free, _interval, least=True)
     parts.append(f"{len(free)} {'is' if len(free) == 1 else 'are'} free{named}")
@@ -148,10 +148,6 @@ def _by_number(cuts: Sequence[Result]) -> str:
     )
 
 
-def _cost(count: int) -> str:
-    return "costs" if count == 1 else "cost"
-
-
 def _named(
     found: Replication,
     rows: Sequence[Row],
@@ -182,7 +178,3 @@ def _changes(row: Replicated) -> str:
 
 def _interval(row: Replicated) -> str:
     return f"{row.mean:+z.4f}, {row.low:+z.4f} to {row.high:+z.4f}"
-
-
-def _spread(row: Replicated) -> float:
-    return row.deviation or 0.0

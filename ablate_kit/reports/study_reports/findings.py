@@ -10,6 +10,7 @@ from ablate_kit.metrics.uncertainty.comparison import Comparison
 from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import NEXT_TO_NOTHING
 from ablate_kit.reports.study_reports.titles import how, title
+from ablate_kit.reports.table import ends
 from ablate_kit.studies.noted import Noted, NotedPart
 
 NAMED = 4  # parts that one sentence names
@@ -90,17 +91,9 @@ def by(change: Change) -> str:
 
 
 def interval_of(change: Change) -> str:
-    told = f"AP {change.change:+z.4f}"
-    if change.low is None or change.high is None:
-        return told
-    return f"{told}, {change.low:+z.4f} to {change.high:+z.4f}"
-
-
-def outcome_of(change: Change) -> str:
-    """Its verdict; empty without one."""
-    return change.verdict.outcome if change.verdict else ""
+    return ", ".join(filter(None, (f"AP {change.change:+z.4f}", ends(change.low, change.high, ""))))
 
 
 def ranked(parts: Iterable[NotedPart], ap: Mapping[str, Change], outcome: str) -> list[NotedPart]:
-    chosen = [one for one in parts if outcome_of(ap[one.variant]) == outcome]
+    chosen = [one for one in parts if ap[one.variant].outcome == outcome]
     return sorted(chosen, key=lambda one: ap[one.variant].change or 0.0)

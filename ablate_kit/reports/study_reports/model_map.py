@@ -52,7 +52,7 @@ def _box(
 ) -> Markup:
     one = study.parts[number]
     change = ap.get(one.variant)
-    kind = change.verdict.outcome if change and change.verdict else "uncut"
+    kind = (change and change.outcome) or "uncut"
     children = inside.get(number, [])
     if change is None and not any(_is_cut(study, inside, ap, i) for i in children):
         children = []  # nothing inside was cut: one box says so

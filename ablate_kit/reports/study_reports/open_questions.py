@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ablate_kit.metrics.uncertainty.verdict import Verdict
 from ablate_kit.plural import counted, roughly
 from ablate_kit.reports.answer import drawn_units
-from ablate_kit.reports.study_reports.findings import Findings, Sentence, outcome_of
+from ablate_kit.reports.study_reports.findings import Findings, Sentence
 from ablate_kit.reports.study_reports.left_out import left_out
 from ablate_kit.studies.noted import Noted
 
@@ -13,7 +13,7 @@ from ablate_kit.studies.noted import Noted
 def what_is_undecided(found: Findings) -> Sentence | None:
     """How many cuts are, and how many images would decide them."""
     ap = found.ap()
-    left = [one for one in found.cut() if outcome_of(ap[one.variant]) == "undecided"]
+    left = [one for one in found.cut() if ap[one.variant].outcome == "undecided"]
     if not left:
         return None
     verdicts: list[Verdict] = [v for one in left if (v := ap[one.variant].verdict) is not None]

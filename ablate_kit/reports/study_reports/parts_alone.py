@@ -174,20 +174,17 @@ def what_classes_lose(found: Findings, value: float) -> list[Sentence]:
         verb, itself = ("loses", "itself") if len(lost) == 1 else ("lose", "themselves")
         gained = len(told) - len(lost)
         rest = f" {gained} gain{'s' * (gained == 1)} significantly." if gained else ""
+        cuts = f" (adjusted for {len(alive)} such cuts, too)" if len(alive) > 1 else ""
         if len(lost) + gained < classes:
             rest += " Of the others these images do not tell."
         return [
             Sentence(
                 f"Without {title(one)}, {len(lost)} of {classes} classes {verb} significantly by "
-                f"{itself}{_of_cuts(len(alive))}: {most}.{rest}",
+                f"{itself}{cuts}: {most}.{rest}",
                 (one.variant,),
             )
         ]
     return []
-
-
-def _of_cuts(count: int) -> str:
-    return f" (adjusted for {count} such cuts, too)" if count > 1 else ""
 
 
 def random_controls(found: Findings) -> Sentence | None:

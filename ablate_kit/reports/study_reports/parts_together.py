@@ -6,14 +6,7 @@ from ablate_kit.metrics.uncertainty.significance import Change, interactions
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import RANKED_HERE
 from ablate_kit.reports.checkpoint_reports.grouping import grouped
-from ablate_kit.reports.study_reports.findings import (
-    NAMED,
-    Findings,
-    Sentence,
-    by,
-    interval_of,
-    outcome_of,
-)
+from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, by, interval_of
 from ablate_kit.reports.study_reports.titles import title
 from ablate_kit.studies.joint import of_all
 from ablate_kit.studies.noted import Noted, NotedPart
@@ -32,14 +25,14 @@ def cut_together(found: Findings) -> list[Sentence]:
         if name not in of_all(every) and whole and set(members) <= set(every[whole[0]])
     ]
     fewer.sort(key=lambda name: len(every[name]))
-    free = [name for name in fewer if outcome_of(ap[name]) == "free"]
+    free = [name for name in fewer if ap[name].outcome == "free"]
     for number, name in enumerate([*whole, *(free[-1:] or fewer[:1])]):
         change = ap[name]
         count = len(every[name])
         what = f"the {count} of them that cost least alone"
         if not number:
             what = f"{count} parts that looked free alone{_not_all_free(ap, every[name])}"
-        outcome = outcome_of(change)
+        outcome = change.outcome
         says = {
             "free": "they are free together, too",
             "costs": "together they are not free",
@@ -52,7 +45,7 @@ def cut_together(found: Findings) -> list[Sentence]:
 
 def _not_all_free(ap: Mapping[str, Change], members: Sequence[str]) -> str:
     """What steers a study are verdicts one by one; those of a report are adjusted for all."""
-    free = sum(one in ap and outcome_of(ap[one]) == "free" for one in members)
+    free = sum(one in ap and ap[one].outcome == "free" for one in members)
     if free == len(members):
         return ""
     return f" ({free or 'none'} of them {'is' if free < 2 else 'are'} found free)"

@@ -10,14 +10,7 @@ from ablate_kit.metrics.uncertainty.significance import Change
 from ablate_kit.metrics.uncertainty.verdict import untold
 from ablate_kit.plural import counted
 from ablate_kit.reports.answer import adjusted_by, drawn_units, too_few_for_ap, unequal_clusters
-from ablate_kit.reports.study_reports.findings import (
-    NAMED,
-    Findings,
-    Sentence,
-    outcome_of,
-    ranked,
-    stands_out,
-)
+from ablate_kit.reports.study_reports.findings import NAMED, Findings, Sentence, ranked, stands_out
 from ablate_kit.reports.study_reports.open_questions import what_is_undecided, what_was_left_out
 from ablate_kit.reports.study_reports.parts_alone import (
     random_controls,
@@ -87,7 +80,7 @@ def _in_short(found: Findings) -> Sentence | None:
     together, others = "", list[str]()
     for name in [one for one in of_all(found.study.together) if one in ap][-1:]:
         members = found.study.together[name]
-        outcome = outcome_of(ap[name])
+        outcome = ap[name].outcome
         if set(members) == {one.variant for one in free}:
             together = _TOGETHER.get(outcome, " alone, together undecided")
         else:  # what is free was not cut at once, or with what is not found free
@@ -150,7 +143,7 @@ def _most(found: Findings, one: NotedPart, among: Sequence[NotedPart]) -> str:
         and one.variant not in _line(found, other)
         and other.variant not in own
     ]
-    gains = outcome_of(found.ap()[one.variant]) == "gains"
+    gains = found.ap()[one.variant].outcome == "gains"
     told = f"most of all {'without ' if gains else ''}{title(one)}"
     if stands_out(found, one.variant, others):
         return told

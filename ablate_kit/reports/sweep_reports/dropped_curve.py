@@ -18,7 +18,7 @@ from ablate_kit.metrics.uncertainty.verdict import not_missed
 from ablate_kit.reports.answer import RANKED_HERE, change_cells
 from ablate_kit.reports.comparison_figure import COLORS
 from ablate_kit.reports.comparison_table import more_would_decide
-from ablate_kit.reports.pareto import FRONT_IN_A_FIGURE, front
+from ablate_kit.reports.pareto import draw_front, front
 from ablate_kit.reports.records import Records
 from ablate_kit.reports.saved_figure import new_figure, open_sides
 from ablate_kit.reports.table import INTERVAL, Table, number, stars
@@ -135,9 +135,9 @@ def records(found: Sequence[Dropped]) -> Records:
     )
     rows = []
     for one in found:
-        change, verdict = one.change, one.change.verdict if one.change else None
+        change = one.change
         told = (change.change, change.low, change.high) if change else (None, None, None)
-        outcome = verdict.outcome if verdict else None
+        outcome = change.outcome or None if change else None
         cut = (one.name, *one.curve, one.dropped, one.of, one.elements, one.ap)
         rows.append((*cut, *told, outcome, int(one.on_front), one.added))
     return Records(header, rows)
@@ -148,18 +148,8 @@ def figure(found: Sequence[Dropped]) -> tuple[str, Figure]:
     own, *points = found
     drawn = new_figure(8, 4.6)
     panel = drawn.subplots()
-    best = sorted((one.elements, one.ap) for one in found if one.on_front and one.ap is not None)
-    if len(best) > 1:
-        x, y = zip(*best, strict=True)
-        panel.plot(
-            x,
-            y,
-            drawstyle="steps-pre",
-            color="0.75",
-            linewidth=4,
-            label=FRONT_IN_A_FIGURE,
-            zorder=1,
-        )
+    best = [(one.elements, one.ap) for one in found if one.on_front and one.ap is not None]
+    draw_front(panel, best, "steps-pre")
     for i, curve in enumerate(dict.fromkeys(one.curve for one in points)):
         color = COLORS[i % len(COLORS)]
         there = [(one, one.ap) for one in points if one.curve == curve and one.ap is not None]

@@ -158,7 +158,8 @@ def displacement_figure(moved: Mapping[str, Moves]) -> tuple[str, Figure] | None
         numbers = one.numbers()
         distance = numbers["median_distance"]
         far = "none left" if distance is None else f"median {distance:.1%}"
-        panel.set_title(f"{safe.label(_short(name))}\n{far}, {numbers['gone']} gone", fontsize=7)
+        short = name if len(name) <= 40 else f"...{name[-37:]}"
+        panel.set_title(f"{safe.label(short)}\n{far}, {numbers['gone']} gone", fontsize=7)
     for panel in panels[len(moved) :]:
         panel.set_visible(False)
     caption = (
@@ -187,19 +188,11 @@ def _field(panel: Axes, one: Moves) -> None:
         for values in (*one.center.T, *one.by.T)
     ]
     panel.quiver(*sums, angles="xy", scale_units="xy", scale=1, width=0.008, color="black")
-    _image_plane(panel)
-
-
-def _image_plane(panel: Axes) -> None:
     panel.set_xlim(0, 1)
     panel.set_ylim(1, 0)
     panel.set_aspect("equal")
     panel.set_xticks([])
     panel.set_yticks([])
-
-
-def _short(name: str, length: int = 40) -> str:
-    return name if len(name) <= length else f"...{name[3 - length :]}"
 
 
 def costliest_of_each_kind(

@@ -16,8 +16,7 @@ from ablate_kit.metrics.uncertainty.significance import FEW_IMAGES
 from ablate_kit.metrics.uncertainty.verdict import OUTCOMES, untold
 from ablate_kit.models.frameworks import own_code
 from ablate_kit.reports.answer import adjusted_by, answer, drawn_units, without_labels
-from ablate_kit.reports.html import render
-from ablate_kit.reports.pictures import Picture
+from ablate_kit.reports.html import Picture, render
 from ablate_kit.reports.study_reports.findings import Sentence
 from ablate_kit.reports.table import Table, number
 from ablate_kit.sweeps.provenance.about import about
@@ -44,11 +43,6 @@ _UNSET = {
     "configuration": "none but what is in the checkpoint",
     "weights": "those at the top level of the checkpoint",
 }
-
-
-def _told(name: str, value: object) -> object:
-    return _UNSET.get(name, value) if value == "" else value
-
 
 _ELSEWHERE = (
     "; where files lie in other places, with --set model.checkpoint=PLACE, --set data.images=PLACE "
@@ -92,25 +86,19 @@ class Said:
     counted: Collection[str] | None = None
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What a page shows below that; ``race`` says how one went, if the run was one."""
-
-    tables: Mapping[str, Table]
-    pictures: Sequence[Picture]
-    notes: Sequence[str]
-    race: str
-
-
 def page(
     place: Path,
     ledger: Ledger,
     results: Sequence[Result],
     compared: Comparison,
     said: Said,
-    shown: Shown,
+    *,
+    tables: Mapping[str, Table],
+    pictures: Sequence[Picture],
+    race: str,
 ) -> str:
-    """All of a report in the folder ``place``, whose other files are there."""
+    """All of a report in the folder ``place``, whose other files are there; ``race`` says how one
+    went, if the run was one."""
     counted = said.counted
     overall = results[0].evaluation.overall
     controls = sum(one.is_control for one in results[1:])
@@ -124,10 +112,13 @@ def page(
     found = [one.verdict.outcome for one in changed if one.verdict]
     return render(
         "report.html",
-        tables=list(shown.tables.items()),
-        pictures=shown.pictures,
+        tables=list(tables.items()),
+        pictures=pictures,
         files=[one for one in _FILES if (place / one[1][0]).exists()],
-        inputs={name: _told(name, value) for name, value in ledger.inputs.items()},
+        inputs={
+            name: _UNSET.get(name, value) if value == "" else value
+            for name, value in ledger.inputs.items()
+        },
         counts=results[0].evaluation.counts,
         images=plural.counted(results[0].evaluation.counts["images"], "image"),
         variants=cuts,
@@ -148,8 +139,8 @@ def page(
         own=without_labels(results),
         unit=unit,
         drawn=drawn,
-        notes=shown.notes,
+        notes=ledger.notes(),
         sentences=said.sentences,
         model_map=said.model_map,
-        race=shown.race,
+        race=race,
     )

@@ -17,8 +17,8 @@ from ablate_kit.models.opening.framework_registry import packages_of
 from ablate_kit.reports.changes import write_changes
 from ablate_kit.reports.comparison_table import change_of, comparison
 from ablate_kit.reports.folder import write_numbers
+from ablate_kit.reports.html import Picture, photograph, saved_picture
 from ablate_kit.reports.patch_words import account, has_donor, interplay
-from ablate_kit.reports.pictures import Picture, photograph, saved_picture
 from ablate_kit.reports.records import Records, write_records
 from ablate_kit.reports.results_file import Origin, Source
 from ablate_kit.reports.study_reports.findings import Findings, Sentence
@@ -36,7 +36,7 @@ from ablate_kit.reports.sweep_reports.query_boxes import (
 from ablate_kit.reports.sweep_reports.report_sections import sections
 from ablate_kit.reports.sweep_reports.sweep_examples import examples
 from ablate_kit.reports.sweep_reports.sweep_figures import by_itself, figures
-from ablate_kit.reports.sweep_reports.sweep_page import Said, Shown, page
+from ablate_kit.reports.sweep_reports.sweep_page import Said, page
 from ablate_kit.reports.table import Table
 from ablate_kit.studies.noted import Noted, noted
 from ablate_kit.sweeps.finished_runs.compared_run import compared_run
@@ -81,7 +81,9 @@ def write_sweep_report(
     looks = race.looks if race else None
     compared = compared_run(ledger, results, statistics)
     overall = compared.changes
-    study = _study(ledger, results)
+    study = noted(ledger.folder)  # None of a plain sweep
+    if study and not study.is_about(one.name for one in results[1:]):
+        study = None
     names = titles(study) if study else {}
     parts = sections(results, compared, screened(ledger.folder), statistics, names)
     named = [_called(one, names) for one in results]
@@ -103,14 +105,12 @@ def write_sweep_report(
         truth = truth_of_first(ledger.truth(), seen_by_all)
         seen = [until(one, seen_by_all) for one in results]
         pictures += _pictures_of_boxes(place, truth, seen, overall, dataset, count, names)
-        shown = Shown(
-            {"All variants": table, **{one.title: one.table for one in parts}},
-            pictures,
-            ledger.notes(),
-            _of_race(results, looks) if looks else "",
-        )
         said = _said(place, study, results, compared)
-        text = page(place, ledger, results, compared, said, shown)
+        tables = {"All variants": table, **{one.title: one.table for one in parts}}
+        went = _of_race(results, looks) if looks else ""
+        text = page(
+            place, ledger, results, compared, said, tables=tables, pictures=pictures, race=went
+        )
         (place / "report.html").write_text(text, encoding="utf-8")
     few = comparison(named, overall, statistics=statistics, top=top, looks=looks, brief=True)
     return Written(few, compared)
@@ -122,12 +122,6 @@ def _called(one: Result, names: Mapping[str, str]) -> Result:
     if (of := factors.get("control_of")) is not None:
         factors = {**factors, "control_of": names.get(str(of), str(of))}
     return replace(one, name=names.get(one.name, one.name), factors=factors)
-
-
-def _study(ledger: Ledger, results: Sequence[Result]) -> Noted | None:
-    """What a study noted; None of a plain sweep."""
-    study = noted(ledger.folder)
-    return study if study and study.is_about(one.name for one in results[1:]) else None
 
 
 def _said(
@@ -193,7 +187,9 @@ def _pictures_of_boxes(
             if made is not None:
                 pictures.append(saved_picture(place, name, *made))
     if moved:
-        write_records(place / "displacement", _displacement(moved))
+        rows = [{"variant": name, **one.numbers()} for name, one in moved.items()]
+        records = Records(tuple(rows[0]), [list(row.values()) for row in rows])
+        write_records(place / "displacement", records)
     if dataset is not None and count:
         pictures += _photographs(place, truth, dataset, before, costliest[:count], names)
     return pictures
@@ -251,8 +247,3 @@ def _origin(ledger: Ledger) -> Origin:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _displacement(moved: dict[str, Moves]) -> Records:
-    rows = [{"variant": name, **one.numbers()} for name, one in moved.items()]
-    return Records(tuple(rows[0]), [list(row.values()) for row in rows])
