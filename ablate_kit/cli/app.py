@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from ablate_kit import __version__
 from ablate_kit.cli import edge
@@ -123,12 +124,12 @@ def _say_version(asked: bool) -> None:
 def _group(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Say which version this is.", callback=_say_version,
+        Option("--version", help="Say which version this is.", callback=_say_version,
                      is_eager=True),
     ] = False,
     read_limit: Annotated[
         str | None,
-        typer.Option(help="Read larger files, and files that unpack to more, such as 8GB."),
+        Option(help="Read larger files, and files that unpack to more, such as 8GB."),
     ] = None,
 ) -> None:  # fmt: skip
     # Without this function, a program with a single command would take no command's name.

@@ -1,8 +1,8 @@
 """Options that several commands have, word for word."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from ablate_kit.cli.output import hear
 
@@ -19,11 +19,21 @@ def _take(allowed: bool) -> bool:
     return allowed
 
 
-BatchSize = Annotated[int, typer.Option(help="Images that run at once.", min=1)]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
+def output_to(what: str) -> Any:
+    """The option for the place of what a command writes."""
+    return Option("-o", "--output", help=what)
+
+
+def set_option(example: str) -> Any:
+    """The option that changes keys of a recipe."""
+    return Option("--set", help=f"Change the recipe: {example}.")
+
+
+BatchSize = Annotated[int, Option(help="Images that run at once.", min=1)]
+Device = Annotated[str, Option(help="cpu, cuda, cuda:1 ...")]
 Download = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--allow-download",
         help="Fetch a checkpoint hf:OWNER/NAME from the Hugging Face hub.",
         callback=_take,
@@ -31,32 +41,24 @@ Download = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what would be changed, and write nothing.")
+    bool, Option("--dry-run", help="Print what would be changed, and write nothing.")
 ]
 Log = Annotated[
-    str | None,
-    typer.Option("--log", help="Loggers of the run: tensorboard, wandb, mlflow, or several."),
+    str | None, Option("--log", help="Loggers of the run: tensorboard, wandb, mlflow, or several.")
 ]
-NoReplay = Annotated[
-    bool, typer.Option("--no-replay", help="Run the whole network for every variant.")
-]
+NoReplay = Annotated[bool, Option("--no-replay", help="Run the whole network for every variant.")]
 NumHeads = Annotated[
-    int | None,
-    typer.Option(help="Heads of each module, where its configuration does not tell.", min=1),
+    int | None, Option(help="Heads of each module, where its configuration does not tell.", min=1)
 ]
 PlanOnly = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
+    bool, Option("--dry-run", help="Print the plan and its cost; evaluate nothing.")
 ]
-Repeats = Annotated[int, typer.Option(help="Independent random draws per percentage.", min=1)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")]
+Repeats = Annotated[int, Option(help="Independent random draws per percentage.", min=1)]
+Resume = Annotated[bool, Option("--resume", help="Go on with an earlier run.")]
 SEED = 42
-Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
-TrainingSettings = Annotated[
-    list[str] | None, typer.Option("--set", help="Change the recipe: training.lr=0.001.")
-]
-Weights = Annotated[
-    str | None, typer.Option(help="Which of the file's weights, where it holds several.")
-]
+Seed = Annotated[int, Option(help="Seed of the random draws.")]
+TrainingSettings = Annotated[list[str] | None, set_option("training.lr=0.001")]
+Weights = Annotated[str | None, Option(help="Which of the file's weights, where it holds several.")]
 
 
 def loggers_of(log: str | None) -> "list[LoggerName]":

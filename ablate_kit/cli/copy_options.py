@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
-from ablate_kit.cli.common_options import Download, DryRun, Weights
+from ablate_kit.cli.common_options import Download, DryRun, Weights, output_to
 from ablate_kit.cli.output import print_json, say, say_lines, warn
 from ablate_kit.plural import counted, first_few
 
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint
     from ablate_kit.checkpoints.tensors import TensorInfo
 
-SourceArgument = Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")]
-Folder = Annotated[
-    Path, typer.Option("-o", "--output", help="Folder for the variants; a file for one alone.")
-]
+SourceArgument = Annotated[Path, Argument(help="A file, or a Hugging Face folder.")]
+Folder = Annotated[Path, output_to("Folder for the variants; a file for one alone.")]
 
 _TWINS = 5  # tensors of which the copies are named
 
@@ -32,7 +30,7 @@ class CopyOptions:
     """Which weights are cut, and what is said of the copies."""
 
     weights: Weights = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False
+    as_json: Annotated[bool, Option("--json", help="Print what was written as JSON.")] = False
     dry_run: DryRun = False
     allow_download: Download = False
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
+from typer import Option
 
 from ablate_kit.cli.early import check_files
 from ablate_kit.cli.output import warn
@@ -21,27 +21,23 @@ _SMALL = 1 << 20  # bytes of JSON that are read twice
 
 Orientation = Annotated[
     str | None,
-    typer.Option(
-        "--exif", help="What to do with images' EXIF orientation: ignore (default) or apply."
-    ),
+    Option("--exif", help="What to do with images' EXIF orientation: ignore (default) or apply."),
 ]
-Annotations = Annotated[Path | None, typer.Option(help="COCO annotations (JSON).")]
-Devkit = Annotated[Path | None, typer.Option("--voc", help="PASCAL VOC data: a VOCdevkit folder.")]
+Annotations = Annotated[Path | None, Option(help="COCO annotations (JSON).")]
+Devkit = Annotated[Path | None, Option("--voc", help="PASCAL VOC data: a VOCdevkit folder.")]
 Split = Annotated[
-    str | None,
-    typer.Option(help="Split of --voc, such as 2007:test, or of --yolo (val by default)."),
+    str | None, Option(help="Split of --voc, such as 2007:test, or of --yolo (val by default).")
 ]
 VocClasses = Annotated[
-    Path | None,
-    typer.Option(help="Class names of --voc, one to a line; by default read from the data."),
+    Path | None, Option(help="Class names of --voc, one to a line; by default read from the data.")
 ]
-YoloYaml = Annotated[Path | None, typer.Option("--yolo", help="YOLO data: its data.yaml.")]
+YoloYaml = Annotated[Path | None, Option("--yolo", help="YOLO data: its data.yaml.")]
 YoloRoot = Annotated[
-    Path | None, typer.Option(help="Folder of --yolo's data, where data.yaml names another.")
+    Path | None, Option(help="Folder of --yolo's data, where data.yaml names another.")
 ]
 Difficult = Annotated[
     str | None,
-    typer.Option(help="What to do with difficult objects: ignore (default, as VOC), keep, drop."),
+    Option(help="What to do with difficult objects: ignore (default, as VOC), keep, drop."),
 ]
 
 
@@ -54,7 +50,7 @@ class ImageFiles:
     annotations: Annotations = None
     images: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="Images of --annotations, by default beside that file; alone: a folder of images "
             "without labels."
         ),
@@ -65,7 +61,7 @@ class ImageFiles:
     yolo_root: YoloRoot = None
     exif: Orientation = None
     voc_classes: VocClasses = None
-    limit: Annotated[int | None, typer.Option(help="Take only the first N images.", min=1)] = None
+    limit: Annotated[int | None, Option(help="Take only the first N images.", min=1)] = None
 
     def __post_init__(self) -> None:
         """What takes no time to find is told before anything is imported, or a model is made."""
@@ -81,10 +77,11 @@ class ImageFiles:
             files = [one.name for one in visible(self.annotations, "*.json*")]
             there = f"; name its file {first_few(files, 4)}" if files else ""
             raise UserError(f"{self.annotations} is a folder, and annotations are a file{there}")
-        if _is_small(self.annotations):
+        file = self.annotations
+        if file and file.is_file() and file.stat().st_size < _SMALL:
             from detector.data.formats.instances import read_document
 
-            read_document(self.annotations)
+            read_document(file)
 
     def named(self) -> bool:
         """Whether a data set is given."""
@@ -111,9 +108,7 @@ class ImageFiles:
 class Images(ImageFiles):
     """What a model is run on, where nothing is evaluated."""
 
-    shapes: Annotated[bool, typer.Option("--shapes", help="Built-in data: generated shapes.")] = (
-        False
-    )
+    shapes: Annotated[bool, Option("--shapes", help="Built-in data: generated shapes.")] = False
 
     def named(self) -> bool:
         return self.shapes or super().named()
@@ -141,10 +136,6 @@ class DataOptions(AnnotatedFiles, Images):
         dataset = self.open()
         check_scorable(dataset)
         return dataset
-
-
-def _is_small(path: Path | None) -> TypeGuard[Path]:
-    return path is not None and path.is_file() and path.stat().st_size < _SMALL
 
 
 def _one_set(options: ImageFiles) -> "OneSet":

@@ -101,15 +101,8 @@ def check_run(folder: Path) -> None:
     run_inputs.check_run(folder)
 
 
-def check_files(*paths: Path | None) -> None:
+def check_files(*paths: Path | None, otherwise: str = "no such file") -> None:
     """The same for files of which any may be left out."""
     for path in filter(None, paths):
         if not path.exists():
-            raise UserError(f"{path}: no such file")
-
-
-def check_images(paths: Sequence[Path]) -> None:
-    """The same for photographs."""
-    for path in paths:
-        if not path.exists():
-            raise UserError(f"{path}: image file is missing")
+            raise UserError(f"{path}: {otherwise}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
+from typer import Option
 
 from ablate_kit.cli.common_options import NoReplay
 from ablate_kit.errors import UserError
@@ -23,31 +23,22 @@ class ExecutionOptions:
     PANEL: ClassVar[str] = "Speed and memory"
 
     memory: Annotated[
-        int,
-        typer.Option(
-            help="MiB for recorded outputs; with less the sweep runs in more parts.", min=0
-        ),
+        int, Option(help="MiB for recorded outputs; with less the sweep runs in more parts.", min=0)
     ] = _MEMORY
     no_replay: NoReplay = False
     fuse: Annotated[
-        bool,
-        typer.Option(
-            "--fuse", help="Run heads and channels as one batch: faster, not bit for bit."
-        ),
+        bool, Option("--fuse", help="Run heads and channels as one batch: faster, not bit for bit.")
     ] = False
     cache: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder that keeps what the unmodified model computes, for later sweeps."
-        ),
+        Option(help="Folder that keeps what the unmodified model computes, for later sweeps."),
     ] = None
     cache_size: Annotated[
-        int | None, typer.Option(help="GiB that the cache may take; 10 by default.", min=1)
+        int | None, Option(help="GiB that the cache may take; 10 by default.", min=1)
     ] = None
-    workers: Annotated[int, typer.Option(help="Threads that prepare images.", min=1)] = 2
+    workers: Annotated[int, Option(help="Threads that prepare images.", min=1)] = 2
     threads: Annotated[
-        int | None,
-        typer.Option(help="Threads of the forward pass on a CPU, in each process.", min=1),
+        int | None, Option(help="Threads of the forward pass on a CPU, in each process.", min=1)
     ] = None
 
     def run_options(self, *, fuse: bool) -> "RunOptions":

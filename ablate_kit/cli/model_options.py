@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
+from typer import Option
 
 from ablate_kit.cli.common_options import Download, Weights
 from ablate_kit.cli.early import check_files
@@ -22,17 +22,14 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str | None,
-    typer.Option(
-        "--model", help=f"What runs the checkpoint: {USAGE} or {OWN}; recognized by default."
-    ),
+    Option("--model", help=f"What runs the checkpoint: {USAGE} or {OWN}; recognized by default."),
 ]
 Trust = Annotated[
-    bool,
-    typer.Option("--trust-remote-code", help="Let a folder or configuration run its own code."),
+    bool, Option("--trust-remote-code", help="Let a folder or configuration run its own code.")
 ]
 ClassNames = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--class-names",
         help="Names of the model's classes, one to a line in the order of its outputs; or COCO "
         "annotations, of a model that numbers its outputs by category id.",

@@ -13,8 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ablate_kit import text as safe
-from ablate_kit.cli.log_lines import LogLines
-from ablate_kit.cli.time_left import TimeLeft
+from ablate_kit.cli.log_lines import LogLines, TimeLeft
 from ablate_kit.errors import UserError
 from ablate_kit.plural import duration
 from detector.errors import check_can_write

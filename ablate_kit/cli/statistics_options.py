@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
+from typer import Option
 
 from ablate_kit.errors import UserError, did_you_mean
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PANEL = "Statistics"
 Margin = Annotated[
     float | None,
-    typer.Option(
+    Option(
         help="Change of AP below which a part counts as free; by default as in the run or recipe, "
         "else 0.01.",
         min=0,
@@ -25,7 +25,7 @@ Margin = Annotated[
 ]
 Adjusted = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--adjust",
         help="How stars and verdicts of several variants are adjusted: family (any false one in at "
         "most 5 % of runs), or fdr (on average at most 5 % of them false), for exploring; by "
@@ -35,7 +35,7 @@ Adjusted = Annotated[
 ]
 Cluster = Annotated[
     str | None,
-    typer.Option(
+    Option(
         help="Which images belong together, such as frames of a video: a regular expression on "
         "file names with a group that names the video, or a CSV file with columns file,cluster.",
         rich_help_panel=_PANEL,
@@ -43,7 +43,7 @@ Cluster = Annotated[
 ]
 MaxDetections = Annotated[
     int,
-    typer.Option(
+    Option(
         help="Detections of an image that are kept, and of a class in it that count.",
         min=11,
         rich_help_panel=_PANEL,
@@ -51,10 +51,10 @@ MaxDetections = Annotated[
 ]
 FIXED_SCORE = "Score from which detections count in the F1 at a fixed threshold"
 OWN_SCORE = "Without labels: score from which the unmodified model's boxes stand for objects"
-ScoreThreshold = Annotated[float, typer.Option(help=f"{FIXED_SCORE}. {OWN_SCORE}.", min=0, max=1)]
+ScoreThreshold = Annotated[float, Option(help=f"{FIXED_SCORE}. {OWN_SCORE}.", min=0, max=1)]
 Top = Annotated[
     int | None,
-    typer.Option(help="Print only N rows: those that cost most, or the best detectors.", min=1),
+    Option(help="Print only N rows: those that cost most, or the best detectors.", min=1),
 ]
 
 
@@ -66,7 +66,7 @@ class StatisticsOptions:
 
     resamples: Annotated[
         int | None,
-        typer.Option(
+        Option(
             help="Bootstrap resamples for the intervals, 2000 by default; 0: no intervals.", min=0
         ),
     ] = None

@@ -23,8 +23,6 @@ def mean_average_precisions(record: Mapping[str, float | None]) -> str:
 
 
 class Display:
-    """One bar for the epoch under way, and a line for each that is done."""
-
     def __init__(
         self,
         bars: "Bars",

@@ -3,21 +3,19 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from ablate_kit.cli.common_options import Download, DryRun
+from ablate_kit.cli.common_options import Download, DryRun, output_to
 from ablate_kit.cli.output import say, say_lines
 from ablate_kit.errors import UserError
 
 
 def apply(
-    base: Annotated[Path, typer.Argument(help="The original file or folder.")],
-    receipt: Annotated[
-        Path, typer.Argument(help="The variant's receipt, or a file that carries it.")
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
+    base: Annotated[Path, Argument(help="The original file or folder.")],
+    receipt: Annotated[Path, Argument(help="The variant's receipt, or a file that carries it.")],
+    output: Annotated[Path, output_to("File (or folder) to write.")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="A graft's other file; by default where it was.")
+        Path | None, Option("--from", help="A graft's other file; by default where it was.")
     ] = None,
     dry_run: DryRun = False,
     allow_download: Download = False,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.cli.output import say, say_lines
 from ablate_kit.errors import UserError
@@ -11,8 +11,8 @@ from ablate_kit.plural import counted
 
 
 def cache(
-    folder: Annotated[Path, typer.Argument(help="As given to ablate sweep --cache.")],
-    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
+    folder: Annotated[Path, Argument(help="As given to ablate sweep --cache.")],
+    clear: Annotated[bool, Option("--clear", help="Remove all of it.")] = False,
 ) -> None:
     """Show what a folder of recordings holds, or clear it."""
     if not folder.is_dir():

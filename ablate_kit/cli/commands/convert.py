@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
-from ablate_kit.cli.common_options import Download, DryRun, Weights
+from ablate_kit.cli.common_options import Download, DryRun, Weights, output_to
 from ablate_kit.cli.early import check_files, check_there
 from ablate_kit.cli.output import check_new_file, say
 from ablate_kit.errors import UserError
@@ -15,41 +15,36 @@ from detector.errors import check_can_write
 def convert(
     checkpoint: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             help="Of the hybrid detector, the notebooks, MMDetection, or an official repository."
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--output", help="A .safetensors or .pth file to write; a folder with --to."
-        ),
-    ],
+    output: Annotated[Path, output_to("A .safetensors or .pth file to write; a folder with --to.")],
     to: Annotated[
         Literal["transformers"] | None,
-        typer.Option(
+        Option(
             help="A file of MMDetection or of an official repository (such as RT-DETR's) "
             "as a Hugging Face folder."
         ),
     ] = None,
     num_heads: Annotated[
         int | None,
-        typer.Option(min=1, help="Heads of each attention, with --to, where the file tells none."),
+        Option(min=1, help="Heads of each attention, with --to, where the file tells none."),
     ] = None,
     class_names: Annotated[
         Path | None,
-        typer.Option(help="With --to: COCO annotations, or a name per line for outputs from 0 on."),
+        Option(help="With --to: COCO annotations, or a name per line for outputs from 0 on."),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--set",
             help="With --to: an argument of the training that the file does not tell, "
             "cross_attn_method=discrete (RT-DETRv2, D-FINE).",
         ),
     ] = None,
     to_legacy: Annotated[
-        bool, typer.Option("--to-legacy", help="Write the notebooks' names (a .pth file).")
+        bool, Option("--to-legacy", help="Write the notebooks' names (a .pth file).")
     ] = False,
     weights: Weights = None,
     dry_run: DryRun = False,

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
-from ablate_kit.cli.common_options import SEED, NumHeads, Repeats, Seed
+from ablate_kit.cli.common_options import SEED, NumHeads, Repeats, Seed, output_to
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
 from ablate_kit.cli.number_lists import numbers
 from ablate_kit.cli.output import say
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from ablate_kit.checkpoints import Checkpoint
 
 Pattern = Annotated[
-    str, typer.Argument(help="What to cut: names with *, **, {0-5}, {layer}. See 'ablate keys'.")
+    str, Argument(help="What to cut: names with *, **, {0-5}, {layer}. See 'ablate keys'.")
 ]
 
 
 def units(
     checkpoint: SourceArgument,
     pattern: Pattern,
-    percent: Annotated[str, typer.Option(help="Share of each tensor's elements: 5,10.")],
+    percent: Annotated[str, Option(help="Share of each tensor's elements: 5,10.")],
     output: Folder,
     repeats: Repeats = 1,
     seed: Seed = SEED,
@@ -43,18 +43,16 @@ def units(
 
 def heads(
     checkpoint: SourceArgument,
-    pattern: Annotated[
-        str, typer.Argument(help="Attention modules: names with *, **, {0-5}, {layer}.")
-    ],
+    pattern: Annotated[str, Argument(help="Attention modules: names with *, **, {0-5}, {layer}.")],
     output: Folder,
     chosen: Annotated[
-        str | None, typer.Option("--heads", help="These heads of every module, together: 0,3.")
+        str | None, Option("--heads", help="These heads of every module, together: 0,3.")
     ] = None,
     percent: Annotated[
-        str | None, typer.Option(help="A random share of every module's heads: 25,50.")
+        str | None, Option(help="A random share of every module's heads: 25,50.")
     ] = None,
-    each: Annotated[bool, typer.Option("--each", help="Every head, one by one.")] = False,
-    layers: Annotated[str | None, typer.Option(help="Only these layers, for {layer}: 0-2.")] = None,
+    each: Annotated[bool, Option("--each", help="Every head, one by one.")] = False,
+    layers: Annotated[str | None, Option(help="Only these layers, for {layer}: 0-2.")] = None,
     num_heads: NumHeads = None,
     repeats: Repeats = 1,
     seed: Seed = SEED,
@@ -90,8 +88,8 @@ def heads(
 
 def component(
     checkpoint: SourceArgument,
-    patterns: Annotated[list[str], typer.Argument(help="Tensors or modules to set to zero.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
+    patterns: Annotated[list[str], Argument(help="Tensors or modules to set to zero.")],
+    output: Annotated[Path, output_to("File (or folder) to write.")],
     *,
     copies: CopyOptions,
 ) -> None:
@@ -107,14 +105,12 @@ def component(
 
 def layers(
     checkpoint: SourceArgument,
-    base: Annotated[str, typer.Option(help="The list of layers, such as decoder.layers.")],
-    part: Annotated[
-        str, typer.Option(help="The part of each layer to remove, such as cross_attn.")
-    ],
+    base: Annotated[str, Option(help="The list of layers, such as decoder.layers.")],
+    part: Annotated[str, Option(help="The part of each layer to remove, such as cross_attn.")],
     output: Folder,
     mode: Annotated[
         Literal["progressive", "each", "backward"],
-        typer.Option(help="Layers 0, 0-1, 0-2 ...; each alone; or from the last one on."),
+        Option(help="Layers 0, 0-1, 0-2 ...; each alone; or from the last one on."),
     ] = "progressive",
     *,
     copies: CopyOptions,

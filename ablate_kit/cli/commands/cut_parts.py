@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.cli.common_options import NumHeads
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
@@ -18,12 +18,12 @@ def queries(
     output: Folder,
     pattern: Annotated[
         str | None,
-        typer.Option(help="Tables with a row per query; by default recognized by their names."),
+        Option(help="Tables with a row per query; by default recognized by their names."),
     ] = None,
     chosen: Annotated[
-        str | None, typer.Option("--queries", help="These queries, together: 0,3-5.")
+        str | None, Option("--queries", help="These queries, together: 0,3-5.")
     ] = None,
-    each: Annotated[bool, typer.Option("--each", help="Every query, one by one.")] = False,
+    each: Annotated[bool, Option("--each", help="Every query, one by one.")] = False,
     *,
     copies: CopyOptions,
 ) -> None:
@@ -43,10 +43,10 @@ def queries(
 
 def levels(
     checkpoint: SourceArgument,
-    base: Annotated[str, typer.Argument(help="List of projections, such as model.input_proj.")],
+    base: Annotated[str, Argument(help="List of projections, such as model.input_proj.")],
     output: Folder,
     chosen: Annotated[
-        str | None, typer.Option("--levels", help="Only these levels, one by one: 0,2.")
+        str | None, Option("--levels", help="Only these levels, one by one: 0,2.")
     ] = None,
     *,
     copies: CopyOptions,
@@ -60,28 +60,24 @@ def levels(
 
 def points(
     checkpoint: SourceArgument,
-    pattern: Annotated[str, typer.Argument(help="Deformable attention modules.")],
+    pattern: Annotated[str, Argument(help="Deformable attention modules.")],
     output: Folder,
     chosen: Annotated[
-        str | None,
-        typer.Option("--points", help="Only these points of each head, one by one: 0,2."),
+        str | None, Option("--points", help="Only these points of each head, one by one: 0,2.")
     ] = None,
     of_levels: Annotated[
-        str | None, typer.Option("--levels", help="All points on these levels, level by level.")
+        str | None, Option("--levels", help="All points on these levels, level by level.")
     ] = None,
     share: Annotated[
         Literal["renormalized", "lost"],
-        typer.Option(
-            help="Whether the other points take over a removed one's weight, or it is lost."
-        ),
+        Option(help="Whether the other points take over a removed one's weight, or it is lost."),
     ] = "renormalized",
     together: Annotated[
-        bool, typer.Option("--together", help="With --levels: cut a level in all modules at once.")
+        bool, Option("--together", help="With --levels: cut a level in all modules at once.")
     ] = False,
     num_heads: NumHeads = None,
     num_levels: Annotated[
-        int | None,
-        typer.Option(help="Number of levels, where the configuration does not tell.", min=1),
+        int | None, Option(help="Number of levels, where the configuration does not tell.", min=1)
     ] = None,
     *,
     copies: CopyOptions,
@@ -116,7 +112,7 @@ def points(
 
 def skip(
     checkpoint: SourceArgument,
-    patterns: Annotated[list[str], typer.Argument(help="Residual branches, one by one.")],
+    patterns: Annotated[list[str], Argument(help="Residual branches, one by one.")],
     output: Folder,
     *,
     copies: CopyOptions,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from ablate_kit.cli.commands import data_check, data_convert, data_huggingface
 from ablate_kit.cli.option_groups import with_groups
@@ -22,14 +23,14 @@ app.command("huggingface")(data_huggingface.huggingface)
 
 @app.command("voc")
 def voc(
-    root: Annotated[Path, typer.Option(help="VOCdevkit folder, or the one that holds it.")],
+    root: Annotated[Path, Option(help="VOCdevkit folder, or the one that holds it.")],
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch and unpack what is missing.")
+        bool, Option("--download", help="Fetch and unpack what is missing.")
     ] = False,
     site: Annotated[
-        str | None, typer.Option(help="A mirror of the archives, in voc2007/ and voc2012/.")
+        str | None, Option(help="A mirror of the archives, in voc2007/ and voc2012/.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Tell what is there of PASCAL VOC 2007 and 2012, and get the rest; exit code 1 if not all."""
     from ablate_kit.errors import UserError

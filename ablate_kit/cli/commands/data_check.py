@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
+from ablate_kit.cli.common_options import set_option
 from ablate_kit.cli.dataset_options import ImageFiles
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
@@ -15,16 +17,12 @@ if TYPE_CHECKING:
 
 
 def check(
-    recipe: Annotated[
-        Path | None, typer.Argument(help="A training recipe: both of its splits.")
-    ] = None,
+    recipe: Annotated[Path | None, Argument(help="A training recipe: both of its splits.")] = None,
     *,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: data.root=VOCdevkit.")
-    ] = None,
+    settings: Annotated[list[str] | None, set_option("data.root=VOCdevkit")] = None,
     data: ImageFiles,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print all as JSON, each problem included.")
+        bool, Option("--json", help="Print all as JSON, each problem included.")
     ] = False,
 ) -> None:
     """Look at every image and annotation of a data set; exit code 1 if there are problems."""

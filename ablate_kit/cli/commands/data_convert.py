@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
+from ablate_kit.cli.common_options import output_to
 from ablate_kit.cli.dataset_options import AnnotatedFiles
 from ablate_kit.cli.output import progress, say, warn
 from ablate_kit.errors import UserError
@@ -19,21 +20,20 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class ConvertedImages(AnnotatedFiles):
     difficult: Annotated[
-        str | None,
-        typer.Option(help="Difficult objects: ignore (default; marked still), keep, drop."),
+        str | None, Option(help="Difficult objects: ignore (default; marked still), keep, drop.")
     ] = None
 
 
 def convert(
-    to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    to: Annotated[str, Option(help="coco, voc or yolo.")],
+    output: Annotated[Path, output_to("Folder to write.")],
     *,
     data: ConvertedImages,
     split_name: Annotated[
-        str | None, typer.Option(help="How the split is called; by default as it is, or val.")
+        str | None, Option(help="How the split is called; by default as it is, or val.")
     ] = None,
     link: Annotated[
-        bool, typer.Option("--link", help="Symbolic links to the images, not copies.")
+        bool, Option("--link", help="Symbolic links to the images, not copies.")
     ] = False,
 ) -> None:
     """Write a data set as COCO, VOC or YOLO has it, and say what that format cannot hold."""

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
+from ablate_kit.cli.common_options import output_to
 from ablate_kit.cli.output import progress, say, warn
 from ablate_kit.plural import counted
 from detector.errors import check_can_write
@@ -13,32 +14,32 @@ from detector.errors import check_can_write
 def huggingface(
     folder: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             help="Parquet files from the hub (in its cache: hf:OWNER/NAME), what save_to_disk "
             "wrote, a folder of datasets' cache, or images with metadata.jsonl, .parquet or .csv."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    output: Annotated[Path, output_to("Folder to write.")],
     *,
     split: Annotated[
-        str | None, typer.Option(help="Such as validation; needed where there are several.")
+        str | None, Option(help="Such as validation; needed where there are several.")
     ] = None,
     class_names: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="What the numbers of categories mean, one name to a line, where the data set "
             "does not say it."
         ),
     ] = None,
     corners: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--corners/--sizes",
             help="Boxes are x1, y1, x2, y2, or x, y, width, height; by default the latter, and "
             "what looks like corners is refused.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Take only the first N images.", min=1)] = None,
+    limit: Annotated[int | None, Option(help="Take only the first N images.", min=1)] = None,
 ) -> None:
     """Write a split of a Hugging Face data set as COCO files, which all commands read."""
     from ablate_kit.checkpoints.hub import data_set_folder

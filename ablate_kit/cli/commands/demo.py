@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from ablate_kit.cli.commands.study import study
+from ablate_kit.cli.common_options import output_to
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import say, say_lines
@@ -14,11 +15,9 @@ _BUDGET = "2000 passes"  # a minute of two cores; in passes, so that it finds th
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the report.")] = Path(
-        "runs/demo"
-    ),
+    output: Annotated[Path, output_to("Folder for the report.")] = Path("runs/demo"),
     budget: Annotated[
-        str, typer.Option(help="As of ablate study: image passes, or a time such as 60s.")
+        str, Option(help="As of ablate study: image passes, or a time such as 60s.")
     ] = _BUDGET,
 ) -> None:
     """Look into a small trained detector, cut its parts, and say what they do."""

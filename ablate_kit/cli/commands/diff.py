@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from ablate_kit.cli.common_options import Download
 from ablate_kit.cli.output import print_json, say_lines
@@ -18,21 +19,19 @@ _COMPARED = {
 
 
 def diff(
-    first: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
-    second: Annotated[Path, typer.Argument(help="Another.")],
-    pattern: Annotated[str, typer.Argument(help="Names to compare, in both.")] = "**",
+    first: Annotated[Path, Argument(help="A file, or a Hugging Face folder.")],
+    second: Annotated[Path, Argument(help="Another.")],
+    pattern: Annotated[str, Argument(help="Names to compare, in both.")] = "**",
     by: Annotated[
-        By, typer.Option(help="Names, shapes and types; bytes too; or by how much values differ.")
+        By, Option(help="Names, shapes and types; bytes too; or by how much values differ.")
     ] = "headers",
     weights: Annotated[
-        str | None, typer.Option(help="Which weights of the first, if it holds several.")
+        str | None, Option(help="Which weights of the first, if it holds several.")
     ] = None,
     other_weights: Annotated[
-        str | None, typer.Option(help="Which weights of the second, if it holds several.")
+        str | None, Option(help="Which weights of the second, if it holds several.")
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the difference as JSON.")
-    ] = False,
+    json_output: Annotated[bool, Option("--json", help="Print the difference as JSON.")] = False,
     allow_download: Download = False,
 ) -> None:
     """Compare two checkpoints. Exit code 1 if they differ, 0 if not."""

@@ -5,10 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.checkpoints.naming import names_of, names_of_two
-from ablate_kit.cli.common_options import BatchSize, Device
+from ablate_kit.cli.common_options import BatchSize, Device, output_to
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -28,14 +28,13 @@ if TYPE_CHECKING:
 
 def evaluate(
     checkpoints: Annotated[
-        list[Path], typer.Argument(help="Files or folders; the others are compared with the first.")
+        list[Path], Argument(help="Files or folders; the others are compared with the first.")
     ],
     *,
     data: DataOptions,
     model: ModelOptions,
     other_weights: Annotated[
-        str | None,
-        typer.Option(help="Which weights of the other checkpoints; by default as --weights."),
+        str | None, Option(help="Which weights of the other checkpoints; by default as --weights.")
     ] = None,
     score_threshold: ScoreThreshold = 0.5,
     max_detections: MaxDetections = 100,
@@ -44,12 +43,10 @@ def evaluate(
     tests: StatisticsOptions,
     top: Top = None,
     no_replay: Annotated[
-        bool, typer.Option("--no-replay", help="Run the whole network for every checkpoint.")
+        bool, Option("--no-replay", help="Run the whole network for every checkpoint.")
     ] = False,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    output: Annotated[Path | None, output_to("Folder for tables, figure and JSON.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Evaluate checkpoints: COCO mAP, F1 and GIoU, overall and per class."""
     check_there(*checkpoints)

@@ -4,18 +4,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
+from ablate_kit.cli.common_options import output_to
 from ablate_kit.cli.early import check_run
 from ablate_kit.cli.output import hear, say, warn
 from ablate_kit.plural import counted
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    run: Annotated[Path, Argument(help="Folder of a sweep.")],
+    output: Annotated[Path, output_to("Folder to write.")],
     variants: Annotated[
-        str, typer.Option(help="Which variants, such as 'decoder.*'; the unmodified model is one.")
+        str, Option(help="Which variants, such as 'decoder.*'; the unmodified model is one.")
     ] = "*",
 ) -> None:
     """Write a sweep's annotations and detections as COCO files, one for each variant."""

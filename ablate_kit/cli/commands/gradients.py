@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from ablate_kit.cli.common_options import Device
+from ablate_kit.cli.common_options import Device, output_to, set_option
 from ablate_kit.cli.dataset_options import Images
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -30,37 +30,35 @@ LR, BATCH_SIZE = 2e-4, 8  # the thesis notebook's, where no recipe says
 
 def gradients(
     source: Annotated[
-        Path, typer.Argument(help="A recipe (.yaml) to train from scratch, or a checkpoint.")
+        Path, Argument(help="A recipe (.yaml) to train from scratch, or a checkpoint.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the reports.")],
+    output: Annotated[Path, output_to("Folder for the reports.")],
     *,
-    iterations: Annotated[int, typer.Option(help="Optimizer steps.", min=1)] = 2000,
+    iterations: Annotated[int, Option(help="Optimizer steps.", min=1)] = 2000,
     batch_size: Annotated[
-        int | None, typer.Option(help="Batch size; the recipe's, or 8.", min=1, show_default=False)
+        int | None, Option(help="Batch size; the recipe's, or 8.", min=1, show_default=False)
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Constant learning rate; the recipe's, or 2e-4.", show_default=False),
+        Option(help="Constant learning rate; the recipe's, or 2e-4.", show_default=False),
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: model.preset=tiny.")
-    ] = None,
+    settings: Annotated[list[str] | None, set_option("model.preset=tiny")] = None,
     data: Images,
     model: ModelOptions,
     thresholds: Annotated[
         list[str] | None,
-        typer.Option("--threshold", help="vanishing=1e-7, low=1e-5, high=10, change=1e-8 ..."),
+        Option("--threshold", help="vanishing=1e-7, low=1e-5, high=10, change=1e-8 ..."),
     ] = None,
     compat: Annotated[
-        bool, typer.Option("--compat", help="Count the thesis notebook's six categories, too.")
+        bool, Option("--compat", help="Count the thesis notebook's six categories, too.")
     ] = False,
-    depth: Annotated[int, typer.Option(help="Levels of a name that make a module.", min=1)] = 2,
-    every: Annotated[int, typer.Option(help="Steps between writings of the report.", min=1)] = 200,
+    depth: Annotated[int, Option(help="Levels of a name that make a module.", min=1)] = 2,
+    every: Annotated[int, Option(help="Steps between writings of the report.", min=1)] = 200,
     seed: Annotated[
-        int | None, typer.Option(help="Seed; the recipe's, or 42.", min=0, max=2**63 - 1)
+        int | None, Option(help="Seed; the recipe's, or 42.", min=0, max=2**63 - 1)
     ] = None,
     device: Device = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Train briefly and tell which parameters learn, which do not, and why."""
     _check_options(source, settings, data, model)

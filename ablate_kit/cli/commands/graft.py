@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit import text as safe
-from ablate_kit.cli.common_options import Download, DryRun
+from ablate_kit.cli.common_options import Download, DryRun, output_to
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.output import check_new_file, print_json, say, say_lines
 
@@ -17,20 +17,20 @@ LISTED = 20  # names of a kind that the report spells out
 
 
 def graft(
-    checkpoint: Annotated[Path, typer.Argument(help="Of the hybrid detector.")],
-    source: Annotated[Path, typer.Option("--from", help="A file with the pretrained parts.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write (safetensors).")],
-    parts: Annotated[str, typer.Option(help="Modules of the detector.")] = "backbone,neck",
+    checkpoint: Annotated[Path, Argument(help="Of the hybrid detector.")],
+    source: Annotated[Path, Option("--from", help="A file with the pretrained parts.")],
+    output: Annotated[Path, output_to("File to write (safetensors).")],
+    parts: Annotated[str, Option(help="Modules of the detector.")] = "backbone,neck",
     rules: Annotated[
-        list[str] | None, typer.Option("--map", help="Rename the source's tensors: old.*=new.*")
+        list[str] | None, Option("--map", help="Rename the source's tensors: old.*=new.*")
     ] = None,
     skip_mismatched: Annotated[
-        bool, typer.Option("--skip-mismatched", help="Leave out tensors of another shape.")
+        bool, Option("--skip-mismatched", help="Leave out tensors of another shape.")
     ] = False,
     weights: Annotated[
-        str | None, typer.Option(help="Which weights of the source, if it holds several.")
+        str | None, Option(help="Which weights of the source, if it holds several.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the report as JSON.")] = False,
     dry_run: DryRun = False,
     allow_download: Download = False,
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.cli.common_options import Download, Weights
 from ablate_kit.cli.output import print_json, say, say_lines
@@ -20,16 +20,16 @@ Format = Literal["table", "tree", "json"]
 
 
 def keys(
-    checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
+    checkpoint: Annotated[Path, Argument(help="A file, or a Hugging Face folder.")],
     pattern: Annotated[
-        str, typer.Argument(help="Names to list, such as 'decoder.layers.{0-2}.*.weight'.")
+        str, Argument(help="Names to list, such as 'decoder.layers.{0-2}.*.weight'.")
     ] = "**",
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = "table",
+    form: Annotated[Format, Option("--format", help="How to print.")] = "table",
     levels: Annotated[
-        int | None, typer.Option(help="How deep a tree goes; the whole depth.", min=1)
+        int | None, Option(help="How deep a tree goes; the whole depth.", min=1)
     ] = None,
     stats: Annotated[
-        bool, typer.Option("--stats", help="Read the data: mean, deviation, zeros, NaN.")
+        bool, Option("--stats", help="Read the data: mean, deviation, zeros, NaN.")
     ] = False,
     weights: Weights = None,
     allow_download: Download = False,

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.checkpoints.naming import name_of
-from ablate_kit.cli.common_options import BatchSize
+from ablate_kit.cli.common_options import BatchSize, output_to
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -23,42 +23,35 @@ if TYPE_CHECKING:
 
 def knobs(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Checkpoint of the hybrid detector, or a Hugging Face folder.")
+        Path, Argument(help="Checkpoint of the hybrid detector, or a Hugging Face folder.")
     ],
     *,
     depth: Annotated[
-        bool,
-        typer.Option("--depth", help="Let detections leave the decoder after each of its layers."),
+        bool, Option("--depth", help="Let detections leave the decoder after each of its layers.")
     ] = False,
     queries: Annotated[
-        str | None, typer.Option(help="Numbers of object queries, such as 300,200,100.")
+        str | None, Option(help="Numbers of object queries, such as 300,200,100.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Sides of the network's input, such as 640,512,384.")
+        str | None, Option(help="Sides of the network's input, such as 640,512,384.")
     ] = None,
     data: DataOptions,
     model: ModelOptions,
     score_threshold: ScoreThreshold = 0.5,
     max_detections: MaxDetections = 100,
     batch_size: BatchSize = 8,
-    device: Annotated[str, typer.Option(help="Where AP is measured: cpu, cuda, cuda:1 ...")] = (
-        "cpu"
-    ),
+    device: Annotated[str, Option(help="Where AP is measured: cpu, cuda, cuda:1 ...")] = ("cpu"),
     rounds: Annotated[
         int | None,
-        typer.Option(
+        Option(
             help="Rounds of timing, in each of which every setting runs once; 0: no timing. By "
             "default 10 to 50, about 15 seconds for each batch size, on the CPU and on a GPU.",
             min=0,
         ),
     ] = None,
     tests: StatisticsOptions,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for page, tables, figure, JSON.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print results and costs as JSON.")
-    ] = False,
+    output: Annotated[Path | None, output_to("Folder for page, tables, figure, JSON.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print results and costs as JSON.")] = False,
 ) -> None:
     """Turn a detector's knobs one at a time: what each costs in AP, and what it saves."""
     check_there(checkpoint)

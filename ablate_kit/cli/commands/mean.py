@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.cli.common_options import NumHeads
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
@@ -21,24 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MeanImages(Images):
-    limit: Annotated[
-        int | None, typer.Option(help="How many images the mean is taken over.", min=1)
-    ] = 32
+    limit: Annotated[int | None, Option(help="How many images the mean is taken over.", min=1)] = 32
 
 
 def mean(
     checkpoint: SourceArgument,
     pattern: Annotated[
-        str, typer.Argument(help="Attention modules; with --channels, modules with a bias.")
+        str, Argument(help="Attention modules; with --channels, modules with a bias.")
     ],
     output: Folder,
     *,
     heads: Annotated[
-        str | None, typer.Option("--heads", help="These heads of every module, one by one: 0,3.")
+        str | None, Option("--heads", help="These heads of every module, one by one: 0,3.")
     ] = None,
-    each: Annotated[bool, typer.Option("--each", help="Every head, one by one.")] = False,
+    each: Annotated[bool, Option("--each", help="Every head, one by one.")] = False,
     channels: Annotated[
-        str | None, typer.Option(help="Output channels of every module, together: 0,3-5.")
+        str | None, Option(help="Output channels of every module, together: 0,3-5.")
     ] = None,
     data: MeanImages,
     model: Model = None,

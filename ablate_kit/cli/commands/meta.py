@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit import text as safe
 from ablate_kit.cli.common_options import Download
@@ -15,11 +15,11 @@ LEVELS = 3
 
 
 def meta(
-    checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
-    levels: Annotated[int, typer.Option(help="How deep containers are opened.", min=1)] = LEVELS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    checkpoint: Annotated[Path, Argument(help="A file, or a Hugging Face folder.")],
+    levels: Annotated[int, Option(help="How deep containers are opened.", min=1)] = LEVELS,
+    as_json: Annotated[bool, Option("--json", help="Print it as JSON.")] = False,
     receipt: Annotated[
-        bool, typer.Option("--receipt", help="Print only the receipt, for ablate apply.")
+        bool, Option("--receipt", help="Print only the receipt, for ablate apply.")
     ] = False,
     allow_download: Download = False,
 ) -> None:

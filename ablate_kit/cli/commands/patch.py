@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.checkpoints.naming import names_of_two
-from ablate_kit.cli.common_options import BatchSize, Device, NoReplay
+from ablate_kit.cli.common_options import BatchSize, Device, NoReplay, output_to
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -29,32 +29,32 @@ from ablate_kit.plural import counted
 
 
 def patch(
-    first: Annotated[Path, typer.Argument(help="Checkpoint that modules are put into.")],
-    donor: Annotated[Path, typer.Argument(help="Checkpoint of the same model: the donor.")],
+    first: Annotated[Path, Argument(help="Checkpoint that modules are put into.")],
+    donor: Annotated[Path, Argument(help="Checkpoint of the same model: the donor.")],
     *,
     data: DataOptions,
     depth: Annotated[
         int | None,
-        typer.Option(help="Levels of a name that make a module; by default the fewest that tell "
-                     "three apart.", min=1),
+        Option(
+            help="Levels of a name that make a module; by default the fewest that tell three "
+            "apart.",
+            min=1,
+        ),
     ] = None,
     alpha: Annotated[
-        str,
-        typer.Option(help="Points of the line from the first (0) to the donor (1) and beyond."),
+        str, Option(help="Points of the line from the first (0) to the donor (1) and beyond.")
     ] = "0.25,0.5,0.75,1.25",
     model: ModelOptions,
     donor_weights: Annotated[
-        str | None, typer.Option(help="Which weights of the donor; by default as --weights.")
+        str | None, Option(help="Which weights of the donor; by default as --weights.")
     ] = None,
     batch_size: BatchSize = 8,
     device: Device = "cpu",
     tests: StatisticsOptions,
     top: Top = None,
     no_replay: NoReplay = False,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/patch.")
-    ] = None,
-) -> None:  # fmt: skip
+    output: Annotated[Path | None, output_to("Folder of the run; runs/patch.")] = None,
+) -> None:
     """Put modules of one checkpoint into another: which of them make the difference?"""
     check_there(first, donor)
     names = names_of_two(first, donor, model.weights, donor_weights)

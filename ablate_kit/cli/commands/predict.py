@@ -4,12 +4,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.checkpoints.naming import names_of
-from ablate_kit.cli.common_options import Device
+from ablate_kit.cli.common_options import Device, output_to
 from ablate_kit.cli.dataset_options import Orientation
-from ablate_kit.cli.early import check_images, check_there
+from ablate_kit.cli.early import check_files, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import progress, say, warn, write_json
 from ablate_kit.errors import UserError
@@ -26,22 +26,18 @@ _TOLD = 20  # images of which a line is printed
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="A file, or a Hugging Face folder.")],
-    images: Annotated[
-        list[Path] | None, typer.Argument(help="Image files, or folders of them.")
-    ] = None,
+    checkpoint: Annotated[Path, Argument(help="A file, or a Hugging Face folder.")],
+    images: Annotated[list[Path] | None, Argument(help="Image files, or folders of them.")] = None,
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    output: Annotated[Path, output_to("Folder to write.")],
     shapes: Annotated[
-        bool, typer.Option("--shapes", help="Built-in data in place of images: generated shapes.")
+        bool, Option("--shapes", help="Built-in data in place of images: generated shapes.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="Take only the first N images.", min=1)] = None,
+    limit: Annotated[int | None, Option(help="Take only the first N images.", min=1)] = None,
     compare: Annotated[
-        Path | None, typer.Option(help="A variant, to be drawn beside the checkpoint.")
+        Path | None, Option(help="A variant, to be drawn beside the checkpoint.")
     ] = None,
-    score: Annotated[
-        float, typer.Option(help="Draw boxes of at least this score.", min=0, max=1)
-    ] = 0.3,
+    score: Annotated[float, Option(help="Draw boxes of at least this score.", min=0, max=1)] = 0.3,
     exif: Orientation = None,
     model: ModelOptions,
     device: Device = "cpu",
@@ -52,7 +48,7 @@ def predict(
         raise UserError("give images, or --shapes")
     if shapes and exif:
         raise UserError("--exif has no effect on --shapes")
-    check_images(images or [])
+    check_files(*(images or ()), otherwise="image file is missing")
     from ablate_kit.file_names import files_in
     from ablate_kit.models.inference.device import check_device
     from ablate_kit.reports.box_drawings import side_by_side
@@ -61,8 +57,11 @@ def predict(
     check_can_write(output)
     check_device(device)
     files, stems = _files(images or [])
-    generated = _shapes(limit) if shapes else None
-    if generated:
+    generated: Dataset | None = None
+    if shapes:
+        from detector.training.recipes.data_sections import ShapesImages
+
+        generated = ShapesImages(limit=limit).dataset()
         files = [Path(generated.annotations(i).file_name) for i in range(len(generated))]
         stems = [one.stem for one in files]
     files, stems = files[:limit], stems[:limit]
@@ -128,12 +127,6 @@ def _files(given: list[Path]) -> tuple[list[Path], list[str]]:
     ]
     stems = [Path(name).with_suffix("").as_posix().replace("/", "_") for _, name in found]
     return [path for path, _ in found], stems
-
-
-def _shapes(limit: int | None) -> "Dataset":
-    from detector.training.recipes.data_sections import ShapesImages
-
-    return ShapesImages(limit=limit).dataset()
 
 
 def _read(path: Path, exif: str | None) -> "Pixels":

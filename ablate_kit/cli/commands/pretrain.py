@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument
 
 from ablate_kit.checkpoints.naming import name_of
-from ablate_kit.cli.common_options import Device, Log, Resume, TrainingSettings, with_log
+from ablate_kit.cli.common_options import Device, Log, Resume, TrainingSettings, output_to, with_log
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.output import how_to_resume, progress, say
 from ablate_kit.cli.training_display import Display
@@ -15,12 +15,10 @@ from ablate_kit.cli.training_display import Display
 
 def pretrain(
     recipe: Annotated[
-        Path, typer.Argument(help="A YAML file, such as recipes/pretrain/shapes_tiny.yaml.")
+        Path, Argument(help="A YAML file, such as recipes/pretrain/shapes_tiny.yaml.")
     ],
     settings: TrainingSettings = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/pretrain/RECIPE.")
-    ] = None,
+    output: Annotated[Path | None, output_to("Folder of the run; runs/pretrain/RECIPE.")] = None,
     resume: Resume = False,
     log: Log = None,
     device: Device = "cpu",

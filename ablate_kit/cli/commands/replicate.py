@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument
 
-from ablate_kit.cli.common_options import Device
+from ablate_kit.cli.common_options import Device, output_to
 from ablate_kit.cli.early import check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.output import reporting, resumable, say, say_lines, this_command, warn, watched
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 
 def replicate(
-    run: Annotated[Path, typer.Argument(help="Folder of a sweep or study that has ended.")],
+    run: Annotated[Path, Argument(help="Folder of a sweep or study that has ended.")],
     others: Annotated[
         list[Path],
-        typer.Argument(help="Checkpoints, such as other seeds of the training; or folders of "
-                       "sweeps of the same cuts.", metavar="CHECKPOINT|RUN..."),
+        Argument(
+            help="Checkpoints, such as other seeds of the training; or folders of sweeps of the "
+            "same cuts.",
+            metavar="CHECKPOINT|RUN...",
+        ),
     ],
     *,
     model: ModelOptions,
@@ -34,11 +37,9 @@ def replicate(
     adjust: Adjusted = None,
     top: Top = None,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Folder of the other runs and of the report; "
-                     "RUN-replicated."),
+        Path | None, output_to("Folder of the other runs and of the report; RUN-replicated.")
     ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Make the cuts of a run in other checkpoints, too: which conclusions hold in all of them?"""
     check_run(run)
     runs = [(one / "inputs.json").is_file() for one in others]

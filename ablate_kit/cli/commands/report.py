@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.cli.early import check_run
 from ablate_kit.cli.output import hear, reporting, say, say_lines, say_where, warn
@@ -11,10 +11,8 @@ from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a sweep.")],
-    examples: Annotated[
-        int, typer.Option(help="Photographs to show; 0 for none.", min=0, max=6)
-    ] = 6,
+    run: Annotated[Path, Argument(help="Folder of a sweep.")],
+    examples: Annotated[int, Option(help="Photographs to show; 0 for none.", min=0, max=6)] = 6,
     margin: Margin = None,
     adjust: Adjusted = None,
     top: Top = None,

@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.checkpoints.naming import name_of
-from ablate_kit.cli.common_options import Device, Log, with_log
+from ablate_kit.cli.common_options import Device, Log, output_to, set_option, with_log
 from ablate_kit.cli.early import check_recipe
 from ablate_kit.cli.output import hear, progress, say, say_lines, this_command
 from ablate_kit.cli.training_display import Display
@@ -21,17 +21,13 @@ if TYPE_CHECKING:
 
 def retrain(
     recipe: Annotated[
-        Path, typer.Argument(help="A YAML file, such as recipes/retrain/modules_tiny.yaml.")
+        Path, Argument(help="A YAML file, such as recipes/retrain/modules_tiny.yaml.")
     ],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: seeds=[1,2,3].")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the study; runs/RECIPE.")
-    ] = None,
+    settings: Annotated[list[str] | None, set_option("seeds=[1,2,3]")] = None,
+    output: Annotated[Path | None, output_to("Folder of the study; runs/RECIPE.")] = None,
     log: Log = None,
     device: Device = "cpu",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the runs and stop.")] = False,
 ) -> None:
     """Train the arms of an ablation study, several seeds each; finished runs are kept."""
     check_recipe(recipe, "retrain", settings)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument
 
 from ablate_kit.cli.output import print_json
 
@@ -12,7 +12,7 @@ Form = Literal["results", "sweep", "train", "pretrain", "retrain"]
 
 def schema(
     form: Annotated[
-        Form, typer.Argument(help="results.json (eval, score, sweep, demo), or a kind of recipe.")
+        Form, Argument(help="results.json (eval, score, sweep, demo), or a kind of recipe.")
     ] = "results",
 ) -> None:
     """Print the JSON schema of results.json, or of a recipe for an editor to check it by."""

@@ -6,9 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.checkpoints.naming import names_of
+from ablate_kit.cli.common_options import output_to
 from ablate_kit.cli.dataset_options import (
     AnnotatedFiles,
     Annotations,
@@ -78,7 +79,7 @@ class Against:
 def score(
     detections: Annotated[
         list[Path],
-        typer.Argument(
+        Argument(
             help="COCO results (.json, .json.gz), .npz, folder of VOC's comp4_det_test_<class>.txt "
             "or of YOLO's text files, pickle of MMDetection or Detectron2; the first is the one "
             "others are compared with."
@@ -87,37 +88,31 @@ def score(
     *,
     reference: Against,
     boxes: Annotated[
-        str | None, typer.Option(help="Boxes of the JSON files: xywh (COCO's own) or xyxy.")
+        str | None, Option(help="Boxes of the JSON files: xywh (COCO's own) or xyxy.")
     ] = None,
     class_names: Annotated[
         Path | None,
-        typer.Option(
-            help="Names of the classes that YOLO's files or a pickle number, one to a line."
-        ),
+        Option(help="Names of the classes that YOLO's files or a pickle number, one to a line."),
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out rows that cannot be scored.")
+        bool, Option("--skip-bad", help="Leave out rows that cannot be scored.")
     ] = False,
-    score_threshold: Annotated[float, typer.Option(help=f"{FIXED_SCORE}.", min=0, max=1)] = 0.5,
-    iou: Annotated[
-        str | None, typer.Option(help="Also AP at these IoU thresholds: 0.3,0.5.")
-    ] = None,
+    score_threshold: Annotated[float, Option(help=f"{FIXED_SCORE}.", min=0, max=1)] = 0.5,
+    iou: Annotated[str | None, Option(help="Also AP at these IoU thresholds: 0.3,0.5.")] = None,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="Also the mAP of this protocol: voc or thesis; may be repeated."),
+        Option(help="Also the mAP of this protocol: voc or thesis; may be repeated."),
     ] = None,
     deep_dissect: Annotated[
-        bool, typer.Option("--deep-dissect", help="Also write the four files of Deep Dissect.")
+        bool, Option("--deep-dissect", help="Also write the four files of Deep Dissect.")
     ] = False,
     max_detections: Annotated[
-        int, typer.Option(help="Detections of a class that count in an image.", min=11)
+        int, Option(help="Detections of a class that count in an image.", min=11)
     ] = 100,
     tests: StatisticsOptions,
     top: Top = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for tables, figure and JSON.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    output: Annotated[Path | None, output_to("Folder for tables, figure and JSON.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Score files of detections: what 'ablate eval' reports, without a model."""
     check_files(

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
-from ablate_kit.cli.common_options import DryRun
+from ablate_kit.cli.common_options import DryRun, output_to
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_files, check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -37,40 +37,38 @@ class PartsOptions:
 
     drop: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             help="What to take out: an ablation as JSON, a changed copy or its receipt, or a "
             "folder of these."
         ),
     ] = None
     run: Annotated[
-        Path | None, typer.Option("--from", help="Folder of a sweep or study, with --free.")
+        Path | None, Option("--from", help="Folder of a sweep or study, with --free.")
     ] = None
     free: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--free",
             help="Take out all that the run of --from found to be free, or better left out.",
         ),
     ] = False
     largest: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--largest",
             help="Of that, only the most that is free at once; joint cuts are evaluated for it.",
         ),
     ] = False
-    depth: Annotated[
-        int | None, typer.Option(help="Keep only the first N decoder layers.", min=1)
-    ] = None
-    queries: Annotated[
-        int | None, typer.Option(help="Keep only the first N object queries.", min=1)
-    ] = None
-    leave: Annotated[
-        bool, typer.Option("--leave", help="Keep what cannot be taken out, as zeros.")
-    ] = False
+    depth: Annotated[int | None, Option(help="Keep only the first N decoder layers.", min=1)] = None
+    queries: Annotated[int | None, Option(help="Keep only the first N object queries.", min=1)] = (
+        None
+    )
+    leave: Annotated[bool, Option("--leave", help="Keep what cannot be taken out, as zeros.")] = (
+        False
+    )
     with_code: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--with-code",
             help="Write code into a Hugging Face folder for sizes that no setting describes.",
         ),
@@ -97,21 +95,21 @@ class PartsOptions:
 def shrink(
     checkpoint: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             help="Checkpoint of the hybrid detector, a Hugging Face folder, or a file that runs as "
             "one."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File (or folder) to write.")],
+    output: Annotated[Path, output_to("File (or folder) to write.")],
     *,
     parts: PartsOptions,
     data: DataOptions,
     margin: Margin = None,
     latency: Annotated[
-        bool, typer.Option("--latency", help="Also measure latency and memory, in half a minute.")
+        bool, Option("--latency", help="Also measure latency and memory, in half a minute.")
     ] = False,
     model: ModelOptions,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the report as JSON.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Take out what an ablation zeroes: a smaller checkpoint with the same outputs."""

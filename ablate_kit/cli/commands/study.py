@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.checkpoints.naming import name_of
-from ablate_kit.cli.common_options import BatchSize, Device, PlanOnly
+from ablate_kit.cli.common_options import BatchSize, Device, PlanOnly, output_to
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
@@ -35,23 +35,22 @@ _FAR_MORE = 1.5  # times the images of a study that goes on
 
 
 def study(
-    checkpoint: Annotated[Path, typer.Argument(help="File or folder, or builtin:shapes_tiny.")],
+    checkpoint: Annotated[Path, Argument(help="File or folder, or builtin:shapes_tiny.")],
     *,
     data: DataOptions,
     budget: Annotated[
         str,
-        typer.Option(
+        Option(
             help="What it may take: a time (60s, 10m, 2h) or image passes ('5000 passes'). A "
             "larger one goes on with a study that has ended."
         ),
     ] = "10m",
     margin: Margin = None,
     cluster: Cluster = None,
-    score_threshold: Annotated[float, typer.Option(help=f"{OWN_SCORE}.", min=0, max=1)] = 0.5,
+    score_threshold: Annotated[float, Option(help=f"{OWN_SCORE}.", min=0, max=1)] = 0.5,
     max_detections: MaxDetections = 100,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Folder to write; runs/CHECKPOINT-study by default."),
+        Path | None, output_to("Folder to write; runs/CHECKPOINT-study by default.")
     ] = None,
     model: ModelOptions,
     dry_run: PlanOnly = False,

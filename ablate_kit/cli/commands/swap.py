@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
-from ablate_kit.cli.common_options import Download, DryRun, Weights
+from ablate_kit.cli.common_options import Download, DryRun, Weights, output_to
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.output import check_new_file, print_json, say, say_lines
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def swap(
-    checkpoint: Annotated[Path, typer.Argument(help="Of the hybrid detector.")],
+    checkpoint: Annotated[Path, Argument(help="Of the hybrid detector.")],
     switches: Annotated[
         list[str],
-        typer.Argument(help="gate_fuse=on csi=off pgi=[1,3]; any setting of detector/settings.py."),
+        Argument(help="gate_fuse=on csi=off pgi=[1,3]; any setting of detector/settings.py."),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write (safetensors).")],
+    output: Annotated[Path, output_to("File to write (safetensors).")],
     init: Annotated[
         Literal["identity", "fresh"],
-        typer.Option(help="New modules change nothing where they can, or are as drawn."),
+        Option(help="New modules change nothing where they can, or are as drawn."),
     ] = "identity",
-    seed: Annotated[int, typer.Option(help="Of what is drawn.", min=0)] = 0,
+    seed: Annotated[int, Option(help="Of what is drawn.", min=0)] = 0,
     weights: Weights = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the report as JSON.")] = False,
     dry_run: DryRun = False,
     allow_download: Download = False,
 ) -> None:

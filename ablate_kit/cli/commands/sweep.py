@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.checkpoints.hub import is_hub_id
 from ablate_kit.checkpoints.naming import name_of
-from ablate_kit.cli.common_options import Log, PlanOnly, loggers_of
+from ablate_kit.cli.common_options import Log, PlanOnly, loggers_of, output_to, set_option
 from ablate_kit.cli.copy_options import warn_of_twins
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_recipe, check_there
@@ -47,19 +47,17 @@ _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 class Changes:
     """What is to be otherwise than the recipe says."""
 
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: data.limit=50.")
-    ] = None
+    settings: Annotated[list[str] | None, set_option("data.limit=50")] = None
     margin: Margin = None
     adjust: Adjusted = None
     cluster: Cluster = None
     score_threshold: Annotated[
-        float | None, typer.Option(help=f"{OWN_SCORE}; 0.5 by default.", min=0, max=1)
+        float | None, Option(help=f"{OWN_SCORE}; 0.5 by default.", min=0, max=1)
     ] = None
-    batch_size: Annotated[int | None, typer.Option(help="8 by default.", min=1)] = None
+    batch_size: Annotated[int | None, Option(help="8 by default.", min=1)] = None
     max_detections: Annotated[
         int | None,
-        typer.Option(
+        Option(
             help="Detections of an image that are kept, and of a class in it that count; 100 by "
             "default.",
             min=11,
@@ -92,18 +90,16 @@ class Cuts:
 
     heads: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="Each attention head: all, or those of the modules of a pattern; may be repeated."
         ),
     ] = None
     layers: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A part removed from more and more layers: all, or decoder.layers.*.ffn."
-        ),
+        Option(help="A part removed from more and more layers: all, or decoder.layers.*.ffn."),
     ] = None
     modules: Annotated[
-        list[str] | None, typer.Option(help="Each module set to zero: all, or those of a pattern.")
+        list[str] | None, Option(help="Each module set to zero: all, or those of a pattern.")
     ] = None
 
     @property
@@ -117,33 +113,28 @@ class Cuts:
 def sweep(
     source: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             metavar="RECIPE|CHECKPOINT",
             help="A YAML file (docs/sweep.md), or a checkpoint with --heads, --layers, --modules.",
         ),
     ],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder; runs/RECIPE by default.")
-    ] = None,
+    output: Annotated[Path | None, output_to("Folder; runs/RECIPE by default.")] = None,
     *,
     changes: Changes,
     top: Top = None,
     race: Annotated[
-        bool, typer.Option("--race", help="Stop each variant when it is decided by the margin.")
+        bool, Option("--race", help="Stop each variant when it is decided by the margin.")
     ] = False,
     dry_run: PlanOnly = False,
     write: Annotated[
-        Path | None,
-        typer.Option(help="Also write a changed copy of each variant into this folder."),
+        Path | None, Option(help="Also write a changed copy of each variant into this folder.")
     ] = None,
     execution: ExecutionOptions,
     log: Log = None,
     device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1 ...; several (cuda:0,cuda:1) get a process each.")
+        str, Option(help="cpu, cuda, cuda:1 ...; several (cuda:0,cuda:1) get a process each.")
     ] = "cpu",
-    ray: Annotated[
-        str, typer.Option(help="Run on Ray: the address of a running cluster, or auto.")
-    ] = "",
+    ray: Annotated[str, Option(help="Run on Ray: the address of a running cluster, or auto.")] = "",
     cuts: Cuts,
     data: DataOptions,
     model: ModelOptions,

@@ -5,10 +5,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.checkpoints.naming import name_of
-from ablate_kit.cli.common_options import Device, Download, Log, Resume, TrainingSettings, with_log
+from ablate_kit.cli.common_options import (
+    Device,
+    Download,
+    Log,
+    Resume,
+    TrainingSettings,
+    output_to,
+    with_log,
+)
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.output import how_to_resume, progress, say, warn
 from ablate_kit.cli.training_display import Display
@@ -19,17 +27,13 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/train/voc.yaml.")],
+    recipe: Annotated[Path, Argument(help="A YAML file, such as recipes/train/voc.yaml.")],
     settings: TrainingSettings = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/RECIPE.")
-    ] = None,
+    output: Annotated[Path | None, output_to("Folder of the run; runs/RECIPE.")] = None,
     resume: Resume = False,
-    init: Annotated[
-        Path | None, typer.Option(help="Start from the weights of this checkpoint.")
-    ] = None,
+    init: Annotated[Path | None, Option(help="Start from the weights of this checkpoint.")] = None,
     gradients: Annotated[
-        bool, typer.Option("--gradients", help="Diagnose what learns: RUN/gradients, each epoch.")
+        bool, Option("--gradients", help="Diagnose what learns: RUN/gradients, each epoch.")
     ] = False,
     log: Log = None,
     device: Device = "cpu",

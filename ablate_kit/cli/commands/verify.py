@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from ablate_kit.cli.common_options import Download
 from ablate_kit.cli.output import print_json, say
@@ -13,14 +14,12 @@ _WORDS = {True: "ok", False: "WRONG", None: "unknown"}
 
 
 def verify(
-    checkpoint: Annotated[Path, typer.Argument(help="A file or folder that ablate wrote.")],
-    base: Annotated[
-        Path | None, typer.Option(help="The original; by default where it was.")
-    ] = None,
+    checkpoint: Annotated[Path, Argument(help="A file or folder that ablate wrote.")],
+    base: Annotated[Path | None, Option(help="The original; by default where it was.")] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", help="A graft's other file; by default where it was.")
+        Path | None, Option("--from", help="A graft's other file; by default where it was.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the checks as JSON.")] = False,
     allow_download: Download = False,
 ) -> None:
     """Check a changed copy against its receipt; exit code 1 if it is not what that says."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from ablate_kit.cli.common_options import SEED, Repeats, Seed
 from ablate_kit.cli.copy_options import CopyOptions, Folder, SourceArgument
@@ -18,13 +18,13 @@ Mode = Literal["units", "heads", "component", "progressive"]
 
 def dissect(
     checkpoint: SourceArgument,
-    mode: Annotated[Mode, typer.Argument(help="Which of its ablations.")],
+    mode: Annotated[Mode, Argument(help="Which of its ablations.")],
     tensor: Annotated[
-        str, typer.Argument(help="A tensor's name; with {layer} for heads and progressive.")
+        str, Argument(help="A tensor's name; with {layer} for heads and progressive.")
     ],
     output: Folder,
-    layers: Annotated[str | None, typer.Option(help="What {layer} stands for: 0-2.")] = None,
-    percent: Annotated[str | None, typer.Option(help="Of units and heads: 5,10.")] = None,
+    layers: Annotated[str | None, Option(help="What {layer} stands for: 0-2.")] = None,
+    percent: Annotated[str | None, Option(help="Of units and heads: 5,10.")] = None,
     repeats: Repeats = 1,
     seed: Seed = SEED,
     *,
