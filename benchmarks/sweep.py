@@ -66,28 +66,20 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One case, measured.
-
-    Attributes:
-        naive_seconds: of all variants, each in full; scaled where only some were timed.
-        bound: what ``ratio`` could be at most, by the share of compute that is skipped.
-        equal: whether every detection of every timed variant is the same, bit for bit.
-        peak_mib: of the GPU while it swept, or of this process so far.
-        deterministic: time of a full pass with deterministic kernels over one without.
-    """
+    """One case, measured."""
 
     model: str
     device: str
     images: int
     variants: int
-    naive_seconds: float
+    naive_seconds: float  # of all variants, each in full; scaled where only some were timed
     replay_seconds: float
     ratio: float
-    bound: float
-    equal: bool
-    peak_mib: float
+    bound: float  # what ``ratio`` could be at most, by the share of compute that is skipped
+    equal: bool  # whether every detection of every timed variant is the same, bit for bit
+    peak_mib: float  # of the GPU while it swept, or of this process so far
     timed: int
-    deterministic: float
+    deterministic: float  # time of a full pass with deterministic kernels over one without
     notes: Sequence[str]
     # Variants that silence heads side by side: seconds, and how far they are from replay at most.
     fused_seconds: float | None = None
@@ -99,21 +91,16 @@ COLUMNS = ("images", "variants", "naive s", "sweep s", "ratio", "bound", "of it"
 
 @dataclass(frozen=True)
 class Options:
-    """Of what is measured.
-
-    Attributes:
-        images: in the batch; ``size``: of DETR's images, in pixels.
-        only: cases whose name starts with this.
-        naive: full passes that are timed, and scaled to all variants; None: one of each.
-        deimv2: a folder of Hugging Face's; ``annotations``, ``images_folder``: COCO's, else shapes.
-    """
+    """Of what is measured."""
 
     device: str = "cpu"
-    images: int = 8
-    size: int = 640
-    only: str = ""
+    images: int = 8  # in the batch
+    size: int = 640  # of DETR's images, in pixels
+    only: str = ""  # cases whose name starts with this
+    # Full passes that are timed, and scaled to all variants; None: one of each.
     naive: int | None = None
-    deimv2: Path | None = None
+    deimv2: Path | None = None  # a folder of Hugging Face's
+    # annotations, images_folder: COCO's, else shapes.
     annotations: Path | None = None
     images_folder: Path | None = None
     fuse: bool = False

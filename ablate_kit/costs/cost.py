@@ -17,24 +17,17 @@ Setup = tuple[str, int]  # device and batch size
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one model.
+    """Of one model."""
 
-    Attributes:
-        parameters: each once, however many modules share it; buffers are none.
-        flops: of one image, as ``COUNTED`` says.
-        size: (height, width) of the image that the network was given.
-        latency: of a pass on a batch: the network alone, in full float32, warm. Images are prepared
-            before and detections decoded after.
-        peak_bytes: of a pass, as ``one_pass.peak_bytes`` has it.
-        file_bytes: of the checkpoint; None where there is none.
-    """
-
-    parameters: int
-    flops: int
-    size: tuple[int, int]
+    parameters: int  # each once, however many modules share it; buffers are none
+    flops: int  # of one image, as ``COUNTED`` says
+    size: tuple[int, int]  # (height, width) of the image that the network was given
+    # Of a pass on a batch: the network alone, in full float32, warm. Images are prepared before and
+    # detections decoded after.
     latency: Mapping[Setup, Latency] = field(default_factory=dict)
+    # Of a pass, as ``one_pass.peak_bytes`` has it.
     peak_bytes: Mapping[Setup, int] = field(default_factory=dict)
-    file_bytes: int | None = None
+    file_bytes: int | None = None  # of the checkpoint; None where there is none
 
     def to_dict(self, first: "Cost | None" = None) -> dict[str, Any]:
         """Plain values; with the ratios to ``first``, where it was measured beside this one."""

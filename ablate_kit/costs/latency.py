@@ -43,15 +43,10 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one model beside others.
+    """Of one model beside others."""
 
-    Attributes:
-        seconds: by round.
-        idle: share of the time of all rounds in which no thread of this process ran: on a CPU
-            others had it.
-    """
-
-    seconds: tuple[float, ...]
+    seconds: tuple[float, ...]  # by round
+    # Share of all rounds' time in which no thread of this process ran: on a CPU others had it.
     idle: float = 0.0
 
     @property

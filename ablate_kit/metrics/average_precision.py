@@ -38,21 +38,14 @@ _Curve = tuple[str, str, int]  # precision or recall, area, limit
 
 @dataclass(frozen=True, eq=False)
 class AveragePrecision:
-    """The COCO family; NaN where no ground truth defines a number (pycocotools writes -1).
+    """The COCO family; NaN where no ground truth defines a number (pycocotools writes -1)."""
 
-    Attributes:
-        overall: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl.
-        ap: (classes,) AP of each class.
-        ap50: (classes,) AP of each class at IoU 0.5; NaN where that is not among ``ious``.
-        ious: the thresholds.
-        ap_at: (ious, classes) AP of each class at each threshold.
-    """
-
-    overall: dict[str, float]
-    ap: NDArray[np.float64]
+    overall: dict[str, float]  # AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl
+    ap: NDArray[np.float64]  # (classes,) AP of each class
+    # (classes,) AP of each class at IoU 0.5; NaN where that is not among ``ious``.
     ap50: NDArray[np.float64]
-    ious: NDArray[np.float64]
-    ap_at: NDArray[np.float64]
+    ious: NDArray[np.float64]  # the thresholds
+    ap_at: NDArray[np.float64]  # (ious, classes) AP of each class at each threshold
 
     @property
     def at_iou(self) -> dict[float, float]:

@@ -24,15 +24,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Score thresholds of a baseline, for itself and for all that is compared with it.
+    """Score thresholds of a baseline, for itself and for all that is compared with it."""
 
-    Attributes:
-        whole: with the best F1 of all images together, for what is shown at one score.
-        folds: for the images of each fold, with the best F1 of the others; empty: ``whole`` is used
-            for all images.
-    """
-
-    whole: float
+    whole: float  # with the best F1 of all images together, for what is shown at one score
+    # For the images of each fold, with the best F1 of the others; empty: ``whole`` is used for all
+    # images.
     folds: tuple[float, ...] = ()
 
     def of_images(self, ground_truth: GroundTruth) -> Floats:

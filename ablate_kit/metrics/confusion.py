@@ -14,21 +14,15 @@ _LISTED = 1_000  # classes
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Counts of boxes at one score threshold and IoU: of the pairs of classes that there are.
+    """Counts of boxes at one score threshold and IoU: of the pairs of classes that there are."""
 
-    Attributes:
-        classes: the classes that are counted: all, but of more than a thousand only those that
-            occur.
-        true, detected: (pairs,) places in ``classes``, in order. Past its end: no object, no box.
-        pairs: (pairs,) how often an object of the one class was found as the other.
-        threshold: detections of at least this score count.
-    """
-
+    # The classes that are counted: all, but of more than a thousand only those that occur.
     classes: NDArray[np.int64]
+    # true, detected: (pairs,) places in ``classes``, in order. Past its end: no object, no box.
     true: NDArray[np.int64]
     detected: NDArray[np.int64]
-    pairs: NDArray[np.int64]
-    threshold: float
+    pairs: NDArray[np.int64]  # (pairs,) how often an object of the one class was found as the other
+    threshold: float  # detections of at least this score count
 
     @property
     def is_listed(self) -> bool:

@@ -12,22 +12,17 @@ Curve = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """One point per distinct score, from the highest to the lowest.
+    """One point per distinct score, from the highest to the lowest."""
 
-    Attributes:
-        threshold: (points,) detections of at least this score count: those that share a score come
-            and go together.
-        precision, recall, f1: (points,) there.
-        support: objects to be found.
-        best: index of the largest F1, the highest score of several; None without a point.
-    """
-
+    # (points,) detections of at least this score count: those that share a score come and go
+    # together.
     threshold: Curve
+    # precision, recall, f1: (points,) there.
     precision: Curve
     recall: Curve
     f1: Curve
-    support: int
-    best: int | None
+    support: int  # objects to be found
+    best: int | None  # index of the largest F1, the highest score of several; None without a point
 
 
 def curves(matches: Matches, label: int | None = None) -> Curves:

@@ -38,22 +38,17 @@ _STRONGEST = (Cause.CLASSIFICATION, Cause.LOCALIZATION, Cause.BOTH, Cause.DUPLIC
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """The errors of one set of detections at one score threshold.
+    """The errors of one set of detections at one score threshold."""
 
-    Attributes:
-        detection: (detections,) ``Cause`` of every false positive of at least the threshold; NONE
-            for true positives, ignored detections, and those below the threshold.
-        truth: (truths,) ``Cause`` why an object is not found; NONE for those found and for ignored
-            regions.
-        around: (truths, causes) how many boxes there are around an object, found or not, that would
-            be such a cause; its own box is none.
-        threshold: detections of at least this score count.
-    """
-
+    # (detections,) ``Cause`` of every false positive of at least the threshold; NONE for true
+    # positives, ignored detections, and those below the threshold.
     detection: NDArray[np.int8]
+    # (truths,) ``Cause`` why an object is not found; NONE for those found and for ignored regions.
     truth: NDArray[np.int8]
+    # (truths, causes) how many boxes there are around an object, found or not, that would be such a
+    # cause; its own box is none.
     around: Indices
-    threshold: float
+    threshold: float  # detections of at least this score count
 
     @property
     def false_positives(self) -> dict[Cause, int]:

@@ -22,22 +22,18 @@ from ablate_kit.metrics.matching import BoxPairs, Matches, Outcome, OverPairs
 
 @dataclass(frozen=True, eq=False)
 class F1:
-    """F1, precision and recall from a score threshold on.
+    """F1, precision and recall from a score threshold on."""
 
-    Attributes:
-        true_positives, false_positives, false_negatives: (classes,) boxes.
-        f1, precision, recall: over the summed boxes of all classes (micro).
-        macro_f1: mean of ``class_f1`` over the classes that have ground truth.
-        class_f1, class_precision, class_recall: (classes,) NaN for a class without ground truth.
-    """
-
+    # true_positives, false_positives, false_negatives: (classes,) boxes.
     true_positives: NDArray[np.int64]
     false_positives: NDArray[np.int64]
     false_negatives: NDArray[np.int64]
+    # f1, precision, recall: over the summed boxes of all classes (micro).
     f1: float
     precision: float
     recall: float
-    macro_f1: float
+    macro_f1: float  # mean of ``class_f1`` over the classes that have ground truth
+    # class_f1, class_precision, class_recall: (classes,) NaN for a class without ground truth.
     class_f1: NDArray[np.float64]
     class_precision: NDArray[np.float64]
     class_recall: NDArray[np.float64]

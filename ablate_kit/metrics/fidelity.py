@@ -38,23 +38,14 @@ MEASURES = (
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Of each image.
+    """Of each image."""
 
-    Attributes:
-        objects: the unmodified model's boxes.
-        kept: those that the variant has, too.
-        overlap: sum of the IoU of the two.
-        flipped: those of another class.
-        lost: boxes that it does not have.
-        new: its boxes that the unmodified model does not have.
-    """
-
-    objects: Floats
-    kept: Floats
-    overlap: Floats
-    flipped: Floats
-    lost: Floats
-    new: Floats
+    objects: Floats  # the unmodified model's boxes
+    kept: Floats  # those that the variant has, too
+    overlap: Floats  # sum of the IoU of the two
+    flipped: Floats  # those of another class
+    lost: Floats  # boxes that it does not have
+    new: Floats  # its boxes that the unmodified model does not have
 
 
 def counts(own: GroundTruth, found: Detections) -> Counts:

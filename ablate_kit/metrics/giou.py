@@ -15,18 +15,13 @@ class MatchedGiou:
     """GIoU of found boxes, and what becomes of it when boxes are not found.
 
     Classes are those of the ground truth; the detection's class plays no part.
-
-    Attributes:
-        matched_mean: mean GIoU over the pairs; NaN without a pair.
-        match_rate: share of the ground truths that have a pair.
-        penalized_mean: mean over the ground truths, -1 for one without a pair.
-        class_matched_mean, class_match_rate, class_penalized_mean: (classes,) the same for the
-            ground truths of each class; NaN for a class without any.
     """
 
-    matched_mean: float
-    match_rate: float
-    penalized_mean: float
+    matched_mean: float  # mean GIoU over the pairs; NaN without a pair
+    match_rate: float  # share of the ground truths that have a pair
+    penalized_mean: float  # mean over the ground truths, -1 for one without a pair
+    # class_matched_mean, class_match_rate, class_penalized_mean: (classes,) the same for the ground
+    # truths of each class; NaN for a class without any.
     class_matched_mean: NDArray[np.float64]
     class_match_rate: NDArray[np.float64]
     class_penalized_mean: NDArray[np.float64]

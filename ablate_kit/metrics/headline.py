@@ -9,22 +9,14 @@ KEYS: tuple[Key, ...] = get_args(Key)
 
 @dataclass(frozen=True)
 class Metric:
-    """One of ``Evaluation.overall``.
-
-    Attributes:
-        label: in tables.
-        axis: in figures.
-        name: where there is room to say what it means.
-        direction: 1 where more is better, else -1.
-        least: no value is lower; none of these is above 1.
-    """
+    """One of ``Evaluation.overall``."""
 
     key: Key
-    label: str
-    axis: str
-    name: str
-    direction: Literal[1, -1] = 1
-    least: float = 0.0
+    label: str  # in tables
+    axis: str  # in figures
+    name: str  # where there is room to say what it means
+    direction: Literal[1, -1] = 1  # 1 where more is better, else -1
+    least: float = 0.0  # no value is lower; none of these is above 1
 
     def between(self, low: float, high: float) -> tuple[float, float]:
         """The ends of an interval, as far as the metric goes."""

@@ -23,20 +23,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class OptimalLrp:
-    """Optimal LRP and its three parts by class: (classes,) NaN for a class without ground truth.
+    """Optimal LRP and its three parts by class: (classes,) NaN for a class without ground truth."""
 
-    Attributes:
-        error: optimal LRP.
-        localization: mean of 1 - IoU over the true positives; NaN without one.
-        false_positive: share of the detections that are none; NaN without a detection.
-        false_negative: share of the objects that are missed.
-        threshold: the score where it is lowest, the highest such score; NaN without a detection.
-    """
-
-    error: Floats
-    localization: Floats
-    false_positive: Floats
-    false_negative: Floats
+    error: Floats  # optimal LRP
+    localization: Floats  # mean of 1 - IoU over the true positives; NaN without one
+    false_positive: Floats  # share of the detections that are none; NaN without a detection
+    false_negative: Floats  # share of the objects that are missed
+    # The score where it is lowest, the highest such score; NaN without a detection.
     threshold: Floats
 
     def overall(self) -> dict[str, float]:

@@ -33,35 +33,22 @@ class Matches:
 
     The matching goes by descending score, so dropping all detections below a score leaves the rest
     of it as it is: one matching serves every score threshold.
-
-    Attributes:
-        outcome: (detections,) an ``Outcome`` each, in the order of the detections.
-        truth: (detections,) index of the matched ground truth, -1 without one.
-        scores: (detections,) float64
-        labels: (detections,) index of the detection's class.
-        support: (classes,) ground truths that are to be found, ignored ones left out.
     """
 
-    outcome: NDArray[np.int8]
-    truth: Indices
-    scores: NDArray[np.float64]
-    labels: NDArray[np.integer[Any]]
-    support: Indices
+    outcome: NDArray[np.int8]  # (detections,) an ``Outcome`` each, in the order of the detections
+    truth: Indices  # (detections,) index of the matched ground truth, -1 without one
+    scores: NDArray[np.float64]  # (detections,) float64
+    labels: NDArray[np.integer[Any]]  # (detections,) index of the detection's class
+    support: Indices  # (classes,) ground truths that are to be found, ignored ones left out
 
 
 @dataclass(frozen=True, eq=False)
 class BoxPairs:
-    """One-to-one pairs of ground truths and detections, by image.
+    """One-to-one pairs of ground truths and detections, by image."""
 
-    Attributes:
-        truth: (pairs,) index into the ground truth's boxes.
-        detection: (pairs,) index into the detections.
-        giou: (pairs,) generalized IoU of the two.
-    """
-
-    truth: Indices
-    detection: Indices
-    giou: NDArray[np.float64]
+    truth: Indices  # (pairs,) index into the ground truth's boxes
+    detection: Indices  # (pairs,) index into the detections
+    giou: NDArray[np.float64]  # (pairs,) generalized IoU of the two
 
 
 @dataclass(frozen=True, eq=False)

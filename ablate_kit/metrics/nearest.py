@@ -11,20 +11,15 @@ from ablate_kit.metrics.overlaps import Indices, is_first, overlapping
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """What every detection asks for, by rank.
+    """What every detection asks for, by rank."""
 
-    Attributes:
-        rank: (n,) detections by class, within it by descending score; ties in their given order.
-        labels: (n,) class of each, ascending.
-        truth: (n,) object of the same class and image with the largest overlap, the first of
-            several; -1 where none overlaps at all.
-        overlap: (n,) IoU with it.
-    """
-
+    # (n,) detections by class, within it by descending score; ties in their given order.
     rank: Indices
-    labels: Indices
+    labels: Indices  # (n,) class of each, ascending
+    # (n,) object of the same class and image with the largest overlap, the first of several; -1
+    # where none overlaps at all.
     truth: Indices
-    overlap: NDArray[np.float64]
+    overlap: NDArray[np.float64]  # (n,) IoU with it
 
     def true_positives(self, taking: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(n,) which are the first, among those in ``taking``, to ask for their object."""

@@ -12,19 +12,14 @@ BASELINE = "unmodified"  # name and kind of the variant that others are compared
 
 @dataclass(frozen=True)
 class Result:
-    """A variant and its numbers. The first of a list is the one that others are compared with.
-
-    Attributes:
-        key: the same for results that hold the same detections under other names.
-        load: gives the detections, which may lie in a file.
-        factors: coordinates of what was changed, such as module, head, percent, draw.
-    """
+    """A variant and its numbers. The first of a list is the one that others are compared with."""
 
     name: str
     kind: str
     evaluation: Evaluation
-    key: str
-    load: Callable[[], Detections]
+    key: str  # the same for results that hold the same detections under other names
+    load: Callable[[], Detections]  # gives the detections, which may lie in a file
+    # Coordinates of what was changed, such as module, head, percent, draw.
     factors: Mapping[str, str | int | float] = field(default_factory=dict)
 
     @property

@@ -16,19 +16,14 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """The objects whose fate differs, at one score threshold.
+    """The objects whose fate differs, at one score threshold."""
 
-    Attributes:
-        lost: (truths,) found by the baseline, not by the variant.
-        gained: (truths,) found by the variant, not by the baseline.
-        cause: (truths,) ``Cause`` of a lost object in the variant, of a gained one in the baseline:
-            the strongest of which there is more around it than in the other, where it is found.
-        before, after: the errors of the two.
-    """
-
-    lost: NDArray[np.bool_]
-    gained: NDArray[np.bool_]
+    lost: NDArray[np.bool_]  # (truths,) found by the baseline, not by the variant
+    gained: NDArray[np.bool_]  # (truths,) found by the variant, not by the baseline
+    # (truths,) ``Cause`` of a lost object in the variant, of a gained one in the baseline: the
+    # strongest of which there is more around it than in the other, where it is found.
     cause: NDArray[np.int8]
+    # before, after: the errors of the two.
     before: Errors
     after: Errors
 

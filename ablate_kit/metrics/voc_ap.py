@@ -11,19 +11,14 @@ from ablate_kit.metrics.nearest import nearest
 
 @dataclass(frozen=True, eq=False)
 class VocAp:
-    """AP at IoU over 0.5; NaN for a class without objects to be found.
+    """AP at IoU over 0.5; NaN for a class without objects to be found."""
 
-    Attributes:
-        ap07: (classes,) mean of the best precision at recall 0, 0.1 ... 1 (VOC2007).
-        ap: (classes,) area under the curve of the best precision at each recall (VOC2010 on).
-        recall: (classes,) of all detections.
-        support: (classes,) objects to be found.
-    """
-
+    # (classes,) mean of the best precision at recall 0, 0.1 ... 1 (VOC2007).
     ap07: NDArray[np.float64]
+    # (classes,) area under the curve of the best precision at each recall (VOC2010 on).
     ap: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    support: NDArray[np.int64]
+    recall: NDArray[np.float64]  # (classes,) of all detections
+    support: NDArray[np.int64]  # (classes,) objects to be found
 
     @property
     def map07(self) -> float:

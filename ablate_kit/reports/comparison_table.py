@@ -39,16 +39,12 @@ _Cells = Callable[[int], tuple[str, ...]]  # of a row, by its result's number
 
 @dataclass(frozen=True)
 class _Metric:
-    """The cells of one metric.
-
-    Attributes:
-        interval: whether changes have theirs, or a mark in its place.
-    """
+    """The cells of one metric."""
 
     results: Sequence[Result]
     changes: Sequence[Changes] | None
     key: str
-    interval: bool
+    interval: bool  # whether changes have theirs, or a mark in its place
 
     def with_change(self, row: int) -> tuple[str, ...]:
         change = change_of(self.results, self.changes, self.key, row) if row else None

@@ -23,36 +23,24 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Source:
-    """A file or folder that was read.
+    """A file or folder that was read."""
 
-    Attributes:
-        role: checkpoint, detections, annotations or recipe.
-        sha256: None of what can be read only once.
-    """
-
-    role: str
+    role: str  # checkpoint, detections, annotations or recipe
     path: str
-    sha256: str | None = None
+    sha256: str | None = None  # None of what can be read only once
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What results are of.
+    """What results are of."""
 
-    Attributes:
-        command: as it was given; None from Python.
-        model: the framework that ran the network; None of files of detections.
-        sources: the files that it was read from.
-        data: where the images are, with the keys of a recipe.
-        date: in UTC, as ISO 8601; None: now.
-        versions: of the programs that made the detections; None: those at work now.
-    """
-
-    command: str | None = None
-    model: str | None = None
-    sources: Sequence[Source] = ()
+    command: str | None = None  # as it was given; None from Python
+    model: str | None = None  # the framework that ran the network; None of files of detections
+    sources: Sequence[Source] = ()  # the files that it was read from
+    # Where the images are, with the keys of a recipe.
     data: Mapping[str, Any] = field(default_factory=dict)
-    date: str | None = None
+    date: str | None = None  # in UTC, as ISO 8601; None: now
+    # Of the programs that made the detections; None: those at work now.
     versions: Mapping[str, str] | None = None
 
 

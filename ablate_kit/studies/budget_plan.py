@@ -24,33 +24,23 @@ _SHARE = 0.5  # of the budget, for the coarse levels
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cut that a study may make.
-
-    Attributes:
-        parent: the number of the candidate that it is inside of; None at the top.
-        share: of a full forward pass that it takes, at most.
-        made_of: variants that make up this one when they are cut at once.
-    """
+    """A cut that a study may make."""
 
     cut: Cut
     kind: str
     elements: int
     depth: int
-    parent: int | None
-    share: float
-    made_of: tuple[str, ...] = ()
+    parent: int | None  # the number of the candidate that it is inside of; None at the top
+    share: float  # of a full forward pass that it takes, at most
+    made_of: tuple[str, ...] = ()  # variants that make up this one when they are cut at once
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A detector's parts with the cuts for each, and what a pass over an image costs.
-
-    Attributes:
-        time: of a full pass over one image, prepared.
-    """
+    """A detector's parts with the cuts for each, and what a pass over an image costs."""
 
     candidates: tuple[Candidate, ...]
-    time: PassTime
+    time: PassTime  # of a full pass over one image, prepared
     total: int  # images that there are
 
     @property

@@ -29,17 +29,12 @@ MEAN_IMAGES = 16  # that means are taken over
 
 @dataclass(frozen=True)
 class Cut:
-    """One part, or one head of it, and how it is cut.
-
-    Attributes:
-        variant: the name of the ablation that does it.
-        line: of a recipe, that makes it, maybe among others.
-    """
+    """One part, or one head of it, and how it is cut."""
 
     part: str
     how: How
-    variant: str
-    line: Mapping[str, Any]
+    variant: str  # the name of the ablation that does it
+    line: Mapping[str, Any]  # of a recipe, that makes it, maybe among others
     head: int | None = None
 
 

@@ -15,15 +15,12 @@ _RESAMPLES = 200
 
 @dataclass
 class Judge:
-    """Verdicts on variants that have run, each by itself.
-
-    Attributes:
-        found: the change of AP of each, and what it comes to.
-    """
+    """Verdicts on variants that have run, each by itself."""
 
     truth: Callable[[], GroundTruth]
     results: Callable[[Sequence[Variant]], Sequence[Result]]
     margin: float
+    # The change of AP of each, and what it comes to.
     found: dict[str, tuple[float, Outcome]] = field(default_factory=dict)
     _bootstrap: Bootstrap | None = None
     _baseline: Samples | None = None

@@ -27,11 +27,7 @@ class _Noted(BaseModel):
 
 
 class NotedPart(_Noted):
-    """One cut of the outline, as ``Candidate``; ``state``: of the cut.
-
-    Attributes:
-        made_of: variants that make up this one when they are cut at once.
-    """
+    """One cut of the outline, as ``Candidate``; ``state``: of the cut."""
 
     part: str
     head: int | None = None
@@ -42,37 +38,26 @@ class NotedPart(_Noted):
     how: str
     variant: str
     state: str = WAITING
-    made_of: list[str] = []
+    made_of: list[str] = []  # variants that make up this one when they are cut at once
 
 
 class Noted(_Noted):
-    """A whole study.
-
-    Attributes:
-        rounds: the variants of each round, as they were chosen.
-        spent: seconds, up to the last round that is done.
-        together: for each joint cut its name and its members: parts found free, none inside of
-            another.
-        controls: variants that have a random control.
-        zeros: variants that set to zero what others, by name, set to its mean.
-        stopped: why nothing more was cut; empty where everything was.
-        ended: the budget that it came to its end with; empty where it was stopped.
-        needed: the budget that is enough for all that was not afforded, at most.
-    """
+    """A whole study."""
 
     budget: str
     images: int = Field(ge=1)
     total: int = Field(ge=1)
     margin: float
     parts: list[NotedPart]
-    rounds: list[list[str]] = []
-    spent: float = 0.0
+    rounds: list[list[str]] = []  # the variants of each round, as they were chosen
+    spent: float = 0.0  # seconds, up to the last round that is done
+    # For each joint cut its name and its members: parts found free, none inside of another.
     together: dict[str, list[str]] = {}
-    controls: list[str] = []
-    zeros: dict[str, str] = {}
-    stopped: str = ""
-    ended: str = ""
-    needed: str = ""
+    controls: list[str] = []  # variants that have a random control
+    zeros: dict[str, str] = {}  # variants that set to zero what others, by name, set to its mean
+    stopped: str = ""  # why nothing more was cut; empty where everything was
+    ended: str = ""  # the budget that it came to its end with; empty where it was stopped
+    needed: str = ""  # the budget that is enough for all that was not afforded, at most
 
     def is_about(self, variants: Iterable[str]) -> bool:
         """Whether a run of these is the study, maybe stopped after some of its rounds; else it is

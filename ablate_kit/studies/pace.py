@@ -13,15 +13,10 @@ _FADES = 0.6  # what a round tells, against the next one: the load of a machine 
 
 @dataclass(frozen=True)
 class Load:
-    """What a round asks for.
+    """What a round asks for."""
 
-    Attributes:
-        forward: seconds of its forward passes, each from where its variant restarts.
-        met: how often a variant meets an image.
-    """
-
-    forward: float
-    met: int
+    forward: float  # seconds of its forward passes, each from where its variant restarts
+    met: int  # how often a variant meets an image
 
 
 class Pace:

@@ -27,15 +27,10 @@ _LAST = 2  # layers that are tried of a block: a shortcut may be computed after 
 
 @dataclass(frozen=True)
 class Silenced:
-    """A module without its last layer.
+    """A module without its last layer."""
 
-    Attributes:
-        layer: the name of that layer, in the running model.
-        gives: its input ("removed"), or the same everywhere ("constant").
-    """
-
-    layer: str
-    gives: Gives
+    layer: str  # the name of that layer, in the running model
+    gives: Gives  # its input ("removed"), or the same everywhere ("constant")
 
 
 def probe(

@@ -27,17 +27,13 @@ _ALIVE = 0.1  # share of the AP that a part must leave for zero beside its mean 
 
 @dataclass(frozen=True)
 class MadeCuts:
-    """What a study can cut.
+    """What a study can cut."""
 
-    Attributes:
-        ablations: of each candidate, and of each that stands beside one, by name.
-        zeros: for parts whose cut is a mean, by its name, that of the same set to zero.
-        shapes: of the checkpoint's tensors, for random controls.
-    """
-
+    # Of each candidate, and of each that stands beside one, by name.
     ablations: Mapping[str, Ablation]
+    # For parts whose cut is a mean, by its name, that of the same set to zero.
     zeros: Mapping[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: Mapping[str, tuple[int, ...]]  # of the checkpoint's tensors, for random controls
 
 
 class Study:

@@ -35,26 +35,17 @@ _WRAPS = 0.95  # share of a model's elements that makes a module a mere shell ar
 
 @dataclass(frozen=True)
 class Part:
-    """A module of the checkpoint, and what it is made of.
+    """A module of the checkpoint, and what it is made of."""
 
-    Attributes:
-        name: of the module, as the checkpoint has it; "" of the whole model.
-        kind: what it is; a layer holds attention, a block does not. A tensor is no module, but what
-            one has itself beside its parts, such as embeddings of positions or levels.
-        tensors: floating ones under it.
-        begins: when the forward pass first uses one of them; ``NEVER`` where nothing tells.
-        elements: of the tensors.
-        heads: of an attention, how many; 0 where that cannot be told or they cannot be cut.
-        children: in the order of the forward pass.
-    """
-
-    name: str
+    name: str  # of the module, as the checkpoint has it; "" of the whole model
+    # What it is; a layer holds attention, a block does not. A tensor is no module, but what one has
+    # itself beside its parts, such as embeddings of positions or levels.
     kind: Kind
-    tensors: tuple[str, ...]
-    begins: float
-    elements: int
-    heads: int = 0
-    children: tuple["Part", ...] = ()
+    tensors: tuple[str, ...]  # floating ones under it
+    begins: float  # when the forward pass first uses one of them; ``NEVER`` where nothing tells
+    elements: int  # of the tensors
+    heads: int = 0  # of an attention, how many; 0 where that cannot be told or they cannot be cut
+    children: tuple["Part", ...] = ()  # in the order of the forward pass
 
     def walk(self) -> Iterator["Part"]:
         """This part and all within it, each before its own parts."""

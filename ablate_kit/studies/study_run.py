@@ -40,20 +40,14 @@ _STUDY = "the study"  # whom errors in its recipe are told of
 
 @dataclass
 class OpenStudy:
-    """A study that is planned.
-
-    Attributes:
-        images: on how many it runs.
-        fitting: on how many it would run if it began anew.
-        notes: of an earlier call on the same folder, or new ones.
-    """
+    """A study that is planned."""
 
     sweep: OpenSweep
     outline: Outline
     budget: Budget
-    images: int
-    fitting: int
-    notes: Noted
+    images: int  # on how many it runs
+    fitting: int  # on how many it would run if it began anew
+    notes: Noted  # of an earlier call on the same folder, or new ones
     began: float = field(default_factory=monotonic)
 
     @property

@@ -36,20 +36,13 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True)
 class Best:
-    """The weights of a run with the best score so far.
+    """The weights of a run with the best score so far."""
 
-    Attributes:
-        weights: of the model, or their moving average (``is_average``).
-        score: of these very weights.
-        epoch: finished ones, from which they are.
-        origin: of the first weights, where they were not drawn.
-    """
-
-    weights: Mapping[str, Tensor]
-    score: float
-    epoch: int
+    weights: Mapping[str, Tensor]  # of the model, or their moving average (``is_average``)
+    score: float  # of these very weights
+    epoch: int  # finished ones, from which they are
     is_average: bool
-    origin: Mapping[str, str]
+    origin: Mapping[str, str]  # of the first weights, where they were not drawn
 
 
 class Task(Protocol):

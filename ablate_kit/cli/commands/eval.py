@@ -128,14 +128,10 @@ def _names(
 
 @dataclass
 class _Opening:
-    """Opens one checkpoint after the other, and keeps what is to be said of them.
+    """Opens one checkpoint after the other, and keeps what is to be said of them."""
 
-    Attributes:
-        dataset: images without labels are looked at for the classes of the first.
-        models: how the first checkpoint is opened, and how the others are.
-    """
-
-    dataset: "Dataset"
+    dataset: "Dataset"  # images without labels are looked at for the classes of the first
+    # How the first checkpoint is opened, and how the others are.
     models: tuple[ModelOptions, ModelOptions]
     device: str
     sources: "list[Source]" = field(default_factory=list)

@@ -10,17 +10,11 @@ from ablate_kit.metrics.detections import GroundTruth
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImages:
-    """A ground truth, and the files that its images are in.
+    """A ground truth, and the files that its images are in."""
 
-    Attributes:
-        truth: the annotated boxes.
-        files: file names of the images; "" where there is none.
-        notes: what their reader has to say of them.
-    """
-
-    truth: GroundTruth
-    files: Sequence[str]
-    notes: tuple[str, ...] = ()
+    truth: GroundTruth  # the annotated boxes
+    files: Sequence[str]  # file names of the images; "" where there is none
+    notes: tuple[str, ...] = ()  # what their reader has to say of them
 
     @cached_property
     def names(self) -> ImageNames:

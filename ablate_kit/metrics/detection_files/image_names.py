@@ -13,15 +13,10 @@ _SUFFIX = re.compile(r"\.[A-Za-z]\w{1,4}$")
 
 @dataclass(frozen=True)
 class ImageNames:
-    """Looks images up by file name, path or stem.
+    """Looks images up by file name, path or stem."""
 
-    Attributes:
-        whole: file names as the data set spells them.
-        endings: these and all that they end in, such as ``b/1.jpg`` and ``1.jpg`` of ``a/b/1.jpg``,
-            without suffix.
-    """
-
-    whole: Mapping[str, int]
+    whole: Mapping[str, int]  # file names as the data set spells them
+    # These and all that they end in, as ``b/1.jpg`` and ``1.jpg`` of ``a/b/1.jpg``, without suffix.
     endings: Mapping[str, int]
 
     @classmethod

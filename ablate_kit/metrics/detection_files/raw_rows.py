@@ -18,33 +18,23 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What a file, or a folder of files, says row by row.
+    """What a file, or a folder of files, says row by row."""
 
-    Attributes:
-        image, labels: (n,) index into the ground truth's images and classes; -1 for unknown ones,
-            -2 for a name that several images share.
-        boxes: (n, 4) as written: x, y, width, height where ``has_sizes``, else corners.
-        scores: (n,)
-        has_sizes: which of the two ``boxes`` are.
-        image_names, label_names: (n,) what the rows call their image and class, for messages.
-        files: the files that the rows are from, in order.
-        starts: the first row of each.
-        first_line: 0 for elements of a JSON list, 1 for lines of text.
-        notes: what the reader has to say of it.
-        lines: (n,) the line of its file that each row is on; None where they follow one another.
-    """
-
+    # image, labels: (n,) index into the ground truth's images and classes; -1 for unknown ones, -2
+    # for a name that several images share.
     image: Indices
     labels: Indices
-    boxes: Numbers
-    scores: Numbers
-    has_sizes: bool
+    boxes: Numbers  # (n, 4) as written: x, y, width, height where ``has_sizes``, else corners
+    scores: Numbers  # (n,)
+    has_sizes: bool  # which of the two ``boxes`` are
+    # image_names, label_names: (n,) what the rows call their image and class, for messages.
     image_names: NDArray[Any] | Sequence[str]
     label_names: NDArray[Any] | Sequence[str]
-    files: tuple[str, ...]
-    starts: tuple[int, ...]
-    first_line: int
-    notes: tuple[str, ...] = ()
+    files: tuple[str, ...]  # the files that the rows are from, in order
+    starts: tuple[int, ...]  # the first row of each
+    first_line: int  # 0 for elements of a JSON list, 1 for lines of text
+    notes: tuple[str, ...] = ()  # what the reader has to say of it
+    # (n,) the line of its file that each row is on; None where they follow one another.
     lines: Indices | None = None
 
     def __len__(self) -> int:

@@ -35,25 +35,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """One metric, or sums of several, on the data and on samples of it; NaN: not defined.
+    """One metric, or sums of several, on the data and on samples of it; NaN: not defined."""
 
-    Attributes:
-        value: on the data as it is.
-        resampled: (resamples,) on bootstrap resamples.
-        left_out: (groups,) on the data without each of several groups of images.
-        images: how many images tell of it: for AP those that show an object, of the class where it
-            is that of one; clusters of images where the ground truth has them.
-        ratio: whether it is a quotient of sums over images; else it is a mean over classes.
-        drawn: how many there are, where not all of them tell.
-        freedom: degrees of freedom, where clusters of several sizes leave fewer than images - 1.
-    """
-
-    value: float
-    resampled: Floats
-    left_out: Floats
+    value: float  # on the data as it is
+    resampled: Floats  # (resamples,) on bootstrap resamples
+    left_out: Floats  # (groups,) on the data without each of several groups of images
+    # How many images tell of it: for AP those that show an object, of the class where it is that of
+    # one; clusters of images where the ground truth has them.
     images: int
-    ratio: bool
-    drawn: int | None = None
+    ratio: bool  # whether it is a quotient of sums over images; else it is a mean over classes
+    drawn: int | None = None  # how many there are, where not all of them tell
+    # Degrees of freedom, where clusters of several sizes leave fewer than images - 1.
     freedom: float | None = None
 
     @property

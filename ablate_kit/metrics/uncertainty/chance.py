@@ -46,21 +46,13 @@ _ROUNDING = 1e-12  # a standard error below is that of sums taken in another ord
 
 @dataclass(frozen=True, eq=False)
 class PairedTest:
-    """The test of one change, by itself, not adjusted for others.
+    """The test of one change, by itself, not adjusted for others."""
 
-    Attributes:
-        change: against the baseline.
-        error: standard error of it.
-        freedom: degrees of freedom of Student's t.
-        resampled: how far the change moves on each resample, as normal deviates.
-        skew: of the change itself, so that of n images over the root of n.
-    """
-
-    change: float
-    error: float
-    freedom: float
-    resampled: Floats
-    skew: float = 0.0
+    change: float  # against the baseline
+    error: float  # standard error of it
+    freedom: float  # degrees of freedom of Student's t
+    resampled: Floats  # how far the change moves on each resample, as normal deviates
+    skew: float = 0.0  # of the change itself, so that of n images over the root of n
 
     @cached_property
     def p(self) -> float:

@@ -14,23 +14,17 @@ from ablate_kit.metrics.uncertainty.statistics import DEFAULTS, Statistics
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Changes against the first of several results; nothing without resamples.
+    """Changes against the first of several results; nothing without resamples."""
 
-    Attributes:
-        changes: of each other result, by metric.
-        classes: names of those that have objects.
-        by_class: of each other result the change of each class's AP, in the order of ``classes``;
-            p-values are adjusted over the classes.
-        baseline, samples: of the first and of each other result, without those of classes.
-        statistics: that all is made with.
-    """
-
-    changes: Sequence[dict[str, Change]]
-    classes: Sequence[str]
+    changes: Sequence[dict[str, Change]]  # of each other result, by metric
+    classes: Sequence[str]  # names of those that have objects
+    # Of each other result the change of each class's AP, in the order of ``classes``; p-values are
+    # adjusted over the classes.
     by_class: Sequence[Sequence[Change]]
+    # baseline, samples: of the first and of each other result, without those of classes.
     baseline: Samples | None
     samples: Sequence[Samples]
-    statistics: Statistics
+    statistics: Statistics  # that all is made with
 
 
 NOTHING = Comparison([], [], [], None, [], replace(DEFAULTS, resamples=0))

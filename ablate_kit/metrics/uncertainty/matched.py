@@ -15,17 +15,13 @@ IOUS = np.linspace(0.5, 0.95, 10)  # as COCO has them
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """What each detection counts as. Images are matched on their own, so parts join.
+    """What each detection counts as. Images are matched on their own, so parts join."""
 
-    Attributes:
-        image, labels, scores: (detections,) as of ``Detections``.
-        outcomes: (ious, detections) an ``Outcome`` each.
-    """
-
+    # image, labels, scores: (detections,) as of ``Detections``.
     image: NDArray[np.integer[Any]]
     labels: NDArray[np.integer[Any]]
     scores: NDArray[np.floating[Any]]
-    outcomes: NDArray[np.int8]
+    outcomes: NDArray[np.int8]  # (ious, detections) an ``Outcome`` each
 
     def __len__(self) -> int:
         return len(self.image)

@@ -23,26 +23,17 @@ from ablate_kit.metrics.uncertainty.two_chances import TwoChances
 
 @dataclass(frozen=True)
 class Combined:
-    """The mean change of several draws; None where it is not defined on every one of them.
+    """The mean change of several draws; None where it is not defined on every one of them."""
 
-    Attributes:
-        repeats: how many draws.
-        change: their mean change.
-        low, high: 95 % interval over images and draws; None, too, where neither makes a difference.
-        error: standard error over both.
-        error_images: the part of the images, of the mean change.
-        deviation_draws: standard deviation between draws, on the same images.
-        p: two-sided, of no change on average over images and draws.
-    """
-
-    repeats: int
-    change: float | None
+    repeats: int  # how many draws
+    change: float | None  # their mean change
+    # low, high: 95 % interval over images and draws; None, too, where neither makes a difference.
     low: float | None
     high: float | None
-    error: float | None
-    error_images: float | None
-    deviation_draws: float | None
-    p: float | None
+    error: float | None  # standard error over both
+    error_images: float | None  # the part of the images, of the mean change
+    deviation_draws: float | None  # standard deviation between draws, on the same images
+    p: float | None  # two-sided, of no change on average over images and draws
 
     def to_dict(self) -> dict[str, float | int | None]:
         return asdict(self)

@@ -40,29 +40,23 @@ _SMALL = 1e-9  # of the largest variance in any direction: below, there is none 
 
 @dataclass(frozen=True)
 class Replicated:
-    """The change of one metric by the same cut in several checkpoints; None: not defined.
+    """The change of one metric by the same cut in several checkpoints; None: not defined."""
 
-    Attributes:
-        changes: in each of them, with the interval and verdict over images.
-        mean: of the changes.
-        low, high: 95 % interval of the mean over checkpoints and images like these; None of fewer
-            than three checkpoints, and where all change alike on all images.
-        deviation: standard deviation of the changes between checkpoints.
-        p_differ: that images alone make them differ so much, adjusted over the cuts (Holm).
-        outcome: the verdict that all of them have, where it holds of all after adjustment over the
-            cuts; ``differ`` where they have several and their changes differ significantly; else
-            ``undecided``. None without verdicts.
-        of_like: the verdict of that interval, on checkpoints like these: of this cut alone, not
-            adjusted for others. None without it, and where a checkpoint has no verdict.
-    """
-
-    changes: tuple[Change, ...]
-    mean: float | None
+    changes: tuple[Change, ...]  # in each of them, with the interval and verdict over images
+    mean: float | None  # of the changes
+    # low, high: 95 % interval of the mean over checkpoints and images like these; None of fewer
+    # than three checkpoints, and where all change alike on all images.
     low: float | None
     high: float | None
-    deviation: float | None
+    deviation: float | None  # standard deviation of the changes between checkpoints
+    # That images alone make them differ so much, adjusted over the cuts (Holm).
     p_differ: float | None
+    # The verdict that all of them have, where it holds of all after adjustment over the cuts;
+    # ``differ`` where they have several and their changes differ significantly; else ``undecided``.
+    # None without verdicts.
     outcome: Outcome | Literal["differ"] | None = None
+    # The verdict of that interval, on checkpoints like these: of this cut alone, not adjusted for
+    # others. None without it, and where a checkpoint has no verdict.
     of_like: Outcome | None = None
 
     @property

@@ -27,17 +27,13 @@ _NODES = 128  # of the integral over where a path may be
 
 @dataclass(frozen=True)
 class Looks:
-    """The schedule of a race.
+    """The schedule of a race."""
 
-    Attributes:
-        images: how many have been seen at each look; the last number is that of all images.
-        variants: how many are decided about.
-        futility: the chance of a verdict on the last look below which a variant is given up, even
-            if all others are decided by then.
-    """
-
+    # How many have been seen at each look; the last number is that of all images.
     images: tuple[int, ...]
-    variants: int
+    variants: int  # how many are decided about
+    # The chance of a verdict on the last look below which a variant is given up, even if all others
+    # are decided by then.
     futility: float = 0.0
 
     def __str__(self) -> str:

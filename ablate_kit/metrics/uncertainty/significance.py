@@ -41,32 +41,22 @@ FEW_IMAGES = 30  # below, intervals are said to be rough
 
 @dataclass(frozen=True)
 class Change:
-    """A variant's change of one metric against the baseline; None where it is not defined.
+    """A variant's change of one metric against the baseline; None where it is not defined."""
 
-    Attributes:
-        value: of the variant.
-        change: against the baseline.
-        low, high: 95 % interval of the change, which leaves out 0 exactly where p < 0.05 and goes
-            no farther than the metric can; None,
-            too, where all images show the same change.
-        error: standard error of the change.
-        p: two-sided, of no change.
-        p_adjusted: for all variants that are tested, by metric; never below ``p``.
-        detectable: the size of a change that would be significant after the adjustment four times
-            out of five, if its standard error is this one.
-        verdict: on AP of what is tested, against a margin.
-        few: so few images tell of it that ``family`` adjusts it by Holm's procedure.
-    """
-
-    value: float | None
-    change: float | None
+    value: float | None  # of the variant
+    change: float | None  # against the baseline
+    # low, high: 95 % interval of the change, which leaves out 0 exactly where p < 0.05 and goes no
+    # farther than the metric can; None, too, where all images show the same change.
     low: float | None
     high: float | None
-    error: float | None
-    p: float | None
-    p_adjusted: float | None
+    error: float | None  # standard error of the change
+    p: float | None  # two-sided, of no change
+    p_adjusted: float | None  # for all variants that are tested, by metric; never below ``p``
+    # The size of a change that would be significant after the adjustment four times out of five, if
+    # its standard error is this one.
     detectable: float | None
-    verdict: Verdict | None = None
+    verdict: Verdict | None = None  # on AP of what is tested, against a margin
+    # So few images tell of it that ``family`` adjusts it by Holm's procedure.
     few: bool = field(default=False, kw_only=True)
 
     @property

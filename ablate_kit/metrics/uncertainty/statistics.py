@@ -10,22 +10,16 @@ from ablate_kit.metrics.uncertainty.verdict import MARGIN
 
 @dataclass(frozen=True)
 class Statistics:
-    """What intervals, stars and verdicts are made with.
+    """What intervals, stars and verdicts are made with."""
 
-    Attributes:
-        resamples: of the bootstrap over images; 0: no intervals.
-        seed: of its draws.
-        margin: a change of AP below it counts as free; 0 to 1.
-        adjust: what is kept at 5 % over several variants: ``family``, the chance of any false star;
-            ``fdr``, the share of false stars among the stars, for exploring.
-        cluster: how images that belong together are told, as in ``metrics.clusters``; the ground
-            truth has the clusters.
-    """
-
-    resamples: int = RESAMPLES
-    seed: int = 0
-    margin: float = MARGIN
+    resamples: int = RESAMPLES  # of the bootstrap over images; 0: no intervals
+    seed: int = 0  # of its draws
+    margin: float = MARGIN  # a change of AP below it counts as free; 0 to 1
+    # What is kept at 5 % over several variants: ``family``, the chance of any false star; ``fdr``,
+    # the share of false stars among the stars, for exploring.
     adjust: Adjust = "family"
+    # How images that belong together are told, as in ``metrics.clusters``; the ground truth has the
+    # clusters.
     cluster: str | None = None
 
     def __post_init__(self) -> None:

@@ -21,17 +21,11 @@ _LEAST = -15.0  # log10 of the smallest p that is told apart
 
 @dataclass(frozen=True)
 class TwoChances:
-    """A mean change.
+    """A mean change."""
 
-    Attributes:
-        images: the test over images alone.
-        error: standard error by what was drawn.
-        freedom: degrees of freedom of that.
-    """
-
-    images: PairedTest
-    error: float
-    freedom: float
+    images: PairedTest  # the test over images alone
+    error: float  # standard error by what was drawn
+    freedom: float  # degrees of freedom of that
 
     @property
     def p(self) -> float:

@@ -45,22 +45,17 @@ OUTCOMES = get_args(Outcome)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one change says.
+    """What one change says."""
 
-    Attributes:
-        outcome: costs, free, gains or undecided.
-        margin: that it was asked for.
-        p: adjusted, of the change lying beyond the end of the margin that is nearest to it; None
-            where the change has no interval.
-        more: of what is undecided, about how many more images (or clusters of images, where those
-            are resampled) would decide it four times out of five, if the change is what it seems
-            to be. None where that is more than a hundred times as many as there are: the change
-            lies at the margin; or where it has no interval.
-    """
-
-    outcome: Outcome
-    margin: float
+    outcome: Outcome  # costs, free, gains or undecided
+    margin: float  # that it was asked for
+    # Adjusted, of the change lying beyond the end of the margin that is nearest to it; None where
+    # the change has no interval.
     p: float | None = None
+    # Of what is undecided, about how many more images (or clusters of images, where those are
+    # resampled) would decide it four times out of five, if the change is what it seems to be. None
+    # where that is more than a hundred times as many as there are: the change lies at the margin;
+    # or where it has no interval.
     more: int | None = None
 
 

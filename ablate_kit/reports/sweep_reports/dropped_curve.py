@@ -32,26 +32,18 @@ _NOTE = (
 
 @dataclass(frozen=True)
 class Dropped:
-    """One joint cut.
-
-    Attributes:
-        curve: what the parts are of, and in which order they go.
-        dropped, of: how many parts, of how many; 0 for the unmodified model.
-        elements: of the weights, that are cut.
-        added: the parts that the cut before it does not have.
-        change: of AP; None of the unmodified model.
-        on_front: whether no other cut keeps as much AP and drops more.
-    """
+    """One joint cut."""
 
     name: str
-    curve: tuple[str, str]
+    curve: tuple[str, str]  # what the parts are of, and in which order they go
+    # dropped, of: how many parts, of how many; 0 for the unmodified model.
     dropped: int
     of: int
-    elements: int
-    added: str
+    elements: int  # of the weights, that are cut
+    added: str  # the parts that the cut before it does not have
     ap: float | None
-    change: Change | None
-    on_front: bool = False
+    change: Change | None  # of AP; None of the unmodified model
+    on_front: bool = False  # whether no other cut keeps as much AP and drops more
 
 
 def curves(results: Sequence[Result], changes: Sequence[Changes]) -> list[Dropped]:

@@ -26,32 +26,24 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Slots:
-    """The best detection of each query on each image, in shares of the image's size.
+    """The best detection of each query on each image, in shares of the image's size."""
 
-    Attributes:
-        image, query: (n,) sorted by image, then query.
-        center, size: (n, 2) x and y, width and height.
-        scores: (n,)
-    """
-
+    # image, query: (n,) sorted by image, then query.
     image: NDArray[np.int64]
     query: NDArray[np.int64]
+    # center, size: (n, 2) x and y, width and height.
     center: Floats
     size: Floats
-    scores: Floats
+    scores: Floats  # (n,)
 
 
 @dataclass(frozen=True, eq=False)
 class Moves:
-    """Where a variant puts the boxes that the unmodified model finds.
+    """Where a variant puts the boxes that the unmodified model finds."""
 
-    Attributes:
-        center: (n, 2) before, in shares of the image's size.
-        by: (n, 2) how far the same query's box moved; NaN where it is no longer among the
-            detections that are kept of an image.
-    """
-
-    center: Floats
+    center: Floats  # (n, 2) before, in shares of the image's size
+    # (n, 2) how far the same query's box moved; NaN where it is no longer among the detections that
+    # are kept of an image.
     by: Floats
 
     def numbers(self) -> dict[str, float | int | None]:

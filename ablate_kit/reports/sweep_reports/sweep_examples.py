@@ -19,16 +19,13 @@ LEAST = 360  # its width, at least
 
 @dataclass(frozen=True)
 class Example:
-    """One image, before and after.
-
-    Attributes:
-        lost, gained: objects of the image that only the unmodified model finds, and only the
-            variant, at the common score threshold.
-    """
+    """One image, before and after."""
 
     variant: str
     image_id: int
     file_name: str
+    # lost, gained: objects of the image that only the unmodified model finds, and only the variant,
+    # at the common score threshold.
     lost: int
     gained: int
     picture: Image.Image

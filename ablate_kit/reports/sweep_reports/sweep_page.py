@@ -73,16 +73,12 @@ def no_answer(ap: float | None, margin: float) -> str:
 
 @dataclass(frozen=True)
 class Said:
-    """What is said of the run above its numbers.
-
-    Attributes:
-        model_map: of a study.
-        counted: the variants that a study cut its parts by, without those that it compares with
-            them; None of a plain sweep.
-    """
+    """What is said of the run above its numbers."""
 
     sentences: Sequence[Sentence]
-    model_map: Markup | None = None
+    model_map: Markup | None = None  # of a study
+    # The variants that a study cut its parts by, without those that it compares with them; None of
+    # a plain sweep.
     counted: Collection[str] | None = None
 
 

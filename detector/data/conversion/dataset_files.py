@@ -12,21 +12,12 @@ from detector.data.dataset import Annotations, Dataset, box_areas
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """
-    Attributes:
-        images: the annotations of each image.
-        names: of each image's file, without folders.
-        place: the folder that is written.
-        split: how it is called there.
-        lost: what the format does not hold, counted.
-    """
-
     dataset: Dataset
-    images: Sequence[Annotations]
-    names: Sequence[str]
-    place: Path
-    split: str
-    lost: Counter[str] = field(default_factory=Counter)
+    images: Sequence[Annotations]  # the annotations of each image
+    names: Sequence[str]  # of each image's file, without folders
+    place: Path  # the folder that is written
+    split: str  # how it is called there
+    lost: Counter[str] = field(default_factory=Counter)  # what the format does not hold, counted
 
     def __iter__(self) -> Iterator[tuple[Annotations, str]]:
         """Each image, and the name of its file."""

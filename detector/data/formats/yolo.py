@@ -96,20 +96,13 @@ class Yolo(FileDataset):
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The objects of one label file.
-
-    Attributes:
-        boxes: (n, 4) xyxy in pixels.
-        areas: (n,) square pixels, of the outline where there is one.
-        outlined: (n,) whether that is so.
-        lines: (n,) of the file.
-    """
+    """The objects of one label file."""
 
     labels: Integers
-    boxes: Floats
-    areas: Floats
-    outlined: Flags
-    lines: Integers
+    boxes: Floats  # (n, 4) xyxy in pixels
+    areas: Floats  # (n,) square pixels, of the outline where there is one
+    outlined: Flags  # (n,) whether that is so
+    lines: Integers  # (n,) of the file
 
 
 def read_objects(

@@ -27,16 +27,11 @@ _IMAGES, _LABELS = "images", "labels"
 
 @dataclass(frozen=True)
 class YoloImage:
-    """An image of a split.
-
-    Attributes:
-        name: path in the data set's folder, with ``/``.
-        labels: where its objects are, if it has any.
-    """
+    """An image of a split."""
 
     root: Path
-    name: str
-    labels: Path
+    name: str  # path in the data set's folder, with ``/``
+    labels: Path  # where its objects are, if it has any
 
     @property
     def path(self) -> Path:
@@ -45,23 +40,15 @@ class YoloImage:
 
 @dataclass(frozen=True)
 class YoloFile:
-    """A ``data.yaml``, read.
+    """A ``data.yaml``, read."""
 
-    Attributes:
-        path: of the file.
-        root: the data set's folder.
-        classes: names, by number.
-        splits: of each split the folders or lists of its images, as the file names them.
-        keypoints: how many numbers of keypoints follow each box.
-        notes: what is not as the file says.
-    """
-
-    path: Path
-    root: Path
-    classes: tuple[str, ...]
+    path: Path  # of the file
+    root: Path  # the data set's folder
+    classes: tuple[str, ...]  # names, by number
+    # Of each split the folders or lists of its images, as the file names them.
     splits: Mapping[str, tuple[str, ...]]
-    keypoints: int = 0
-    notes: tuple[str, ...] = ()
+    keypoints: int = 0  # how many numbers of keypoints follow each box
+    notes: tuple[str, ...] = ()  # what is not as the file says
 
     @classmethod
     def read(cls, path: Path, root: Path | None = None) -> "YoloFile":

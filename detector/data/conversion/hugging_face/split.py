@@ -38,18 +38,12 @@ _SHARD = re.compile(r"(.*)-([0-9]{5,})-of-([0-9]{5,})$")
 
 @dataclass(frozen=True)
 class Split:
-    """The files of one split.
+    """The files of one split."""
 
-    Attributes:
-        folder: in which the files of all splits are.
-        files: Parquet or Arrow, by name; or one that describes images.
-        of_all: the files of all splits.
-        name: of the split, where that file has all of them, whose images are in folders apart.
-    """
-
-    folder: Path
-    files: Sequence[Path]
-    of_all: Sequence[Path]
+    folder: Path  # in which the files of all splits are
+    files: Sequence[Path]  # Parquet or Arrow, by name; or one that describes images
+    of_all: Sequence[Path]  # the files of all splits
+    # Of the split, where that file has all of them, whose images are in folders apart.
     name: str | None = None
 
     def rows(self) -> Iterator[Row]:

@@ -15,19 +15,12 @@ SUFFIXES = (".parquet", ".arrow")
 
 @dataclass(frozen=True)
 class Row:
-    """One image and what its row says.
+    """One image and what its row says."""
 
-    Attributes:
-        where: for messages.
-        values: of all other columns.
-        image: the bytes of its file.
-        name: of that file, without folders; "" where none is known.
-    """
-
-    where: str
-    values: dict[str, Any]
-    image: bytes
-    name: str
+    where: str  # for messages
+    values: dict[str, Any]  # of all other columns
+    image: bytes  # the bytes of its file
+    name: str  # of that file, without folders; "" where none is known
 
 
 def table_rows(path: Path) -> Iterator[Row]:

@@ -26,15 +26,11 @@ _OTHERS = {"area": ("area", "areas"), "iscrowd": ("iscrowd", "is_crowd")}
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
-
-    Attributes:
-        oriented: whether an image has an EXIF orientation, which the boxes are taken to follow.
-    """
+    """What was written."""
 
     images: int
     objects: int
-    oriented: bool
+    oriented: bool  # whether an image has an EXIF orientation, which the boxes are taken to follow
     notes: Sequence[str]
 
 
@@ -87,13 +83,10 @@ def write_coco(
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where objects are: in a column, or beside each other in the row.
-
-    Attributes:
-        boxes, categories: what an object's are called.
-    """
+    """Where objects are: in a column, or beside each other in the row."""
 
     column: str | None
+    # boxes, categories: what an object's are called.
     boxes: str
     categories: str
 
