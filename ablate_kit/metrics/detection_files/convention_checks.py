@@ -10,7 +10,6 @@ from ablate_kit.metrics.column_checks import LARGEST
 from ablate_kit.metrics.detection_files.image_names import SEVERAL
 from ablate_kit.metrics.detection_files.raw_rows import Raw
 from ablate_kit.metrics.detections import Detections, GroundTruth
-from ablate_kit.metrics.renumbered_classes import renumbered
 from ablate_kit.plural import counted
 
 Flags = NDArray[np.bool_]
@@ -115,6 +114,8 @@ def check_convention(raw: Raw, truth: GroundTruth) -> None:
 
 def remarks(detections: Detections, truth: GroundTruth) -> Iterator[str]:
     """What can be scored but may not be meant."""
+    from ablate_kit.metrics.renumbered_classes import renumbered  # needs SciPy; cutting has none
+
     if not len(detections):
         yield "no detections"
         return
