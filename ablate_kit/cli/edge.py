@@ -3,7 +3,6 @@
 What goes wrong ends here, and only here: in one line on standard error and an exit code.
 """
 
-import contextlib
 import errno
 import io
 import os
@@ -105,9 +104,11 @@ def _refuse(message: str) -> int:
 
 
 def _tell(line: str) -> None:
-    with contextlib.suppress(OSError):  # there is nobody left to tell
+    try:
         sys.stderr.write(f"ablate: {line}\n")
         sys.stderr.flush()
+    except OSError:
+        discard(sys.stderr)  # nobody is left to tell, and Python 3.14 would end with 120
 
 
 def _opened_streams() -> TextIO | None:
