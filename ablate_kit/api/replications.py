@@ -16,9 +16,10 @@ from ablate_kit.metrics.uncertainty.replicates import Replicated
 from ablate_kit.plural import counted
 from ablate_kit.sweeps.backends.placement import Placement
 from ablate_kit.sweeps.replications.replicas import Replicas, told
-from ablate_kit.sweeps.run import UNWATCHED, Progress
+from ablate_kit.sweeps.run import Progress
 from ablate_kit.sweeps.run_folder.ledger import Ledger
 from ablate_kit.sweeps.run_sweep import run_sweep
+from ablate_kit.sweeps.shown_progress import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,7 @@ def replicate(
     output: str | PathLike[str] | None = None,
     margin: float | None = None,
     adjust: Adjust | None = None,
-    progress: Progress = UNWATCHED,
+    progress: Progress | bool = False,
 ) -> ReplicationResult:
     """Which conclusions of a run hold in other checkpoints, such as other seeds of the training?
 
@@ -101,7 +102,8 @@ def replicate(
             report; by default that of ``run`` with ``-replicated``.
         margin: a change of AP below it counts as free; by default as of ``run``.
         adjust: as of ``sweep``; by default as of ``run``.
-        progress: told of each run how many passes are ahead, and of each that is done.
+        progress: True: a bar of each run. A ``Progress`` is told how many passes are ahead, and of
+            each that is done.
 
     Raises:
         UserError: a run without a folder, that is not finished, or of other images; or two of the
@@ -167,7 +169,7 @@ def _folder(run: Run) -> Path:
 
 
 def _swept(
-    replicas: Replicas, number: int, model: Model, folder: Path, progress: Progress
+    replicas: Replicas, number: int, model: Model, folder: Path, progress: Progress | bool
 ) -> list[str]:
     """Makes the run of a model; returns what is to be noted."""
     from ablate_kit.reports.sweep_reports.sweep_report import write_sweep_report
@@ -178,6 +180,7 @@ def _swept(
         replicas.opened(number, section, Placement((model.device,)), model.adapter) as opened,
     ):
         ledger = replicas.begin(number, opened, _COMMAND)
-        outcome = run_sweep(opened, ledger, progress=progress)
+        with shown(progress, opened.batches) as display:
+            outcome = run_sweep(opened, ledger, progress=display)
         write_sweep_report(ledger, opened.dataset)
         return [*opened.notes, *outcome.notes]

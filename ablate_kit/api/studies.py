@@ -10,7 +10,8 @@ from ablate_kit.api.model import Model
 from ablate_kit.api.sweep_result import SweepResult
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.metrics.uncertainty.verdict import MARGIN
-from ablate_kit.sweeps.run import UNWATCHED, Progress
+from ablate_kit.sweeps.run import Progress
+from ablate_kit.sweeps.shown_progress import shown
 
 
 @by_keyword()
@@ -25,7 +26,7 @@ def study(
     score_threshold: float = 0.5,
     max_detections: int = MAX_DETECTIONS,
     batch_size: int = 8,
-    progress: Progress = UNWATCHED,
+    progress: Progress | bool = False,
 ) -> SweepResult:
     """What matters in a detector: its parts, cut coarse to fine within a budget.
 
@@ -37,7 +38,8 @@ def study(
         cluster: images that belong together, as of ``sweep``.
         score_threshold: without labels, from which boxes of the model as it is stand for objects.
         max_detections: of a class that count in an image, and of an image that are kept.
-        progress: told how many passes are ahead, and of each that is done.
+        progress: True: a bar, or lines in a log. A ``Progress`` is told how many passes are ahead,
+            and of each that is done.
 
     Returns:
         What was cut; ``sentences`` say what it comes to.
@@ -83,7 +85,8 @@ def study(
             tell=notes.append,
         ) as opened,
     ):
-        outcome = opened.run(folder, "ablate_kit.study in Python", progress=progress)
+        with shown(progress, opened.sweep.batches) as display:
+            outcome = opened.run(folder, "ablate_kit.study in Python", progress=display)
         ledger, images = outcome.ledger, opened.sweep.dataset
         write_sweep_report(ledger, images)
         said = (folder / "report" / "sentences.md").read_text(encoding="utf-8")

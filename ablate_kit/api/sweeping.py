@@ -32,9 +32,10 @@ from ablate_kit.sweeps.provenance.about import About
 from ablate_kit.sweeps.provenance.data_digest import data_digest
 from ablate_kit.sweeps.provenance.fingerprint import fingerprint_of
 from ablate_kit.sweeps.recipes.sweep_recipe import SweepRecipe, load_sweep
-from ablate_kit.sweeps.run import UNWATCHED, Progress
+from ablate_kit.sweeps.run import Progress
 from ablate_kit.sweeps.run import sweep as evaluate_variants
 from ablate_kit.sweeps.run_folder.ledger import Ledger
+from ablate_kit.sweeps.shown_progress import shown
 from ablate_kit.sweeps.variants.tied_names import notes_on_tied
 from ablate_kit.sweeps.variants.variant import Variant
 from detector.data.dataset import check_scorable, notes_on
@@ -56,7 +57,7 @@ def sweep(
     adjust: Adjust = "family",
     cluster: str | None = None,
     replay: bool = True,
-    progress: Progress = UNWATCHED,
+    progress: Progress | bool = False,
 ) -> SweepResult:
     """Evaluates a model and ablations of it; of each only what it changes is computed.
 
@@ -72,7 +73,8 @@ def sweep(
         cluster: images that belong together, such as the frames of a video: a regular expression
             on file names, whose group names the video, or a .csv file with columns file,cluster.
         replay: False: every pass in full; the numbers are the same.
-        progress: told how many passes are ahead, and of each that is done.
+        progress: True: a bar, or lines in a log. A ``Progress`` is told how many passes are ahead,
+            and of each that is done.
 
     Raises:
         UserError: ablations of one name that differ, a folder that holds something else, or an
@@ -124,15 +126,16 @@ def sweep(
             store = Ledger(folder, inputs)
             command = "ablate_kit.sweep in Python"
             About.of(recipe, dataset, command, inputs["framework"]).keep(folder)
-        done = evaluate_variants(
-            model.adapter,
-            dataset,
-            variants,
-            evaluation,
-            store=store,
-            options=options,
-            progress=progress,
-        )
+        with shown(progress, range(0, len(data), batch_size)) as display:
+            done = evaluate_variants(
+                model.adapter,
+                dataset,
+                variants,
+                evaluation,
+                store=store,
+                options=options,
+                progress=display,
+            )
         if store is not None:
             store.close(
                 cuts,
@@ -154,7 +157,7 @@ def run_recipe(
     trust_remote_code: bool = False,
     settings: Sequence[str] = (),
     allow_download: bool = False,
-    progress: Progress = UNWATCHED,
+    progress: Progress | bool = False,
 ) -> SweepResult:
     """The sweep of a YAML recipe, continued where it was stopped; as ``ablate sweep``.
 
@@ -177,7 +180,8 @@ def run_recipe(
         plan.model.runnable(Path(output), trusted=trust_remote_code) as section,
     ):
         plan = plan.model_copy(update={"model": section})
-        outcome = run_sweep.run(plan, Path(output), placement, progress=progress)
+        with shown(progress) as display:
+            outcome = run_sweep.run(plan, Path(output), placement, progress=display)
     ledger = outcome.ledger
     results = ledger.results()
     truth = truth_of_first(ledger.truth(), results[0].images)  # of a race, what all have seen

@@ -1,28 +1,18 @@
-"""What the commands print: results, warnings and progress, and how to go on."""
+"""What the commands print: results and warnings, and how to go on."""
 
 import contextlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from ablate_kit import text as safe
-from ablate_kit.cli.log_lines import LogLines, TimeLeft
 from ablate_kit.errors import UserError
-from ablate_kit.plural import duration
 from detector.errors import check_can_write
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from ablate_kit.sweeps.run import Progress as SweepProgress
-    from ablate_kit.sweeps.scheduling.race import Watch
 
 
 def say(text: str) -> None:
@@ -149,76 +139,6 @@ def check_new_file(path: Path, *suffixes: str) -> None:
 
 
 @contextmanager
-def progress(of_bytes: bool = False) -> "Iterator[Progress]":
-    """A progress display on standard error, counting pieces or bytes: a bar in a terminal, and else
-    a line every so often."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-    from rich.table import Column
-    from rich.text import Text
-
-    class Description(TextColumn):
-        """A name from a file is no markup."""
-
-        def render(self, task: Task) -> Text:
-            return Text(safe.line(task.description))
-
-    left = TimeLeft()
-    lines = LogLines(left)
-
-    class Remaining(ProgressColumn):
-        max_refresh = 0.5
-
-        def render(self, task: Task) -> Text:
-            seconds = left.seconds(task)
-            told = "" if seconds is None or task.finished else f"{duration(seconds)} left"
-            return Text(told, style="progress.remaining")
-
-    class Display(Progress):
-        def reset(self, task_id: TaskID, **values: Any) -> None:
-            super().reset(task_id, **values)
-            left.note(self._tasks[task_id])
-
-        def update(self, task_id: TaskID, **values: Any) -> None:
-            super().update(task_id, **values)
-            self._tell(task_id)
-
-        def advance(self, task_id: TaskID, advance: float = 1) -> None:
-            super().advance(task_id, advance)
-            self._tell(task_id)
-
-        def _tell(self, task_id: TaskID) -> None:
-            left.note(self._tasks[task_id])
-            if hidden:
-                lines.tell(self._tasks[task_id], of_bytes)
-
-    columns = (
-        # A description that is too long for the terminal goes on in the next line.
-        Description("", table_column=Column(no_wrap=False, overflow="fold")),
-        BarColumn(),
-        DownloadColumn() if of_bytes else MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        Remaining(),
-    )
-    console = Console(stderr=True)
-    hidden = not console.is_terminal  # a log needs no bars
-    with Display(
-        *columns, console=console, transient=True, disable=hidden, get_time=lambda: monotonic()
-    ) as display:
-        yield display
-
-
-@contextmanager
 def reporting() -> Iterator[None]:
     """Says in a terminal that a report is made, which takes minutes for thousands of images."""
     from rich.console import Console
@@ -229,29 +149,3 @@ def reporting() -> Iterator[None]:
         return
     with console.status("comparing, for the report"):
         yield
-
-
-@contextmanager
-def watched(batches: Sized, look: "Watch" = lambda _: None) -> "Iterator[SweepProgress]":
-    """Shows how far image passes are, which run in one stretch or in several; ``look``: told what a
-    look of a race has come to."""
-    from ablate_kit.sweeps.run import Progress as SweepProgress
-
-    stretches = count(1)
-    with progress() as bars:
-        bar = bars.add_task("", total=None)
-
-        def begin(total: int) -> None:
-            number = next(stretches)
-            part = f"round {number}" if number > 1 else ""
-            bars.reset(bar, total=total, part=part, batches=len(batches))
-
-        def advance(name: str, passes: int) -> None:
-            bars.update(bar, advance=passes, description=name)
-
-        def score(done: int, variants: int) -> None:
-            if not done:
-                bars.reset(bar, total=variants, part="", batches=0)
-            bars.update(bar, completed=done, description="evaluating")
-
-        yield SweepProgress(begin, advance, look, score)

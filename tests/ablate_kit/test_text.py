@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ablate_kit import text as safe
-from ablate_kit.cli.output import print_json, progress
+from ablate_kit.cli.output import print_json
+from ablate_kit.progress_bars import progress
 from ablate_kit.reports.box_drawings import draw
 from ablate_kit.reports.table import Table
 

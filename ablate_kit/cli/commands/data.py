@@ -10,7 +10,8 @@ from typer import Option
 
 from ablate_kit.cli.commands import data_check, data_convert, data_huggingface
 from ablate_kit.cli.option_groups import with_groups
-from ablate_kit.cli.output import print_json, progress, say, say_lines
+from ablate_kit.cli.output import print_json, say, say_lines
+from ablate_kit.progress_bars import progress
 
 if TYPE_CHECKING:
     from detector.data.formats.voc_archives import Presence

@@ -10,7 +10,8 @@ from typer import Argument, Option
 from ablate_kit.cli.common_options import set_option
 from ablate_kit.cli.dataset_options import ImageFiles
 from ablate_kit.cli.early import check_recipe
-from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
+from ablate_kit.cli.output import print_json, say, say_lines, warn
+from ablate_kit.progress_bars import progress
 
 if TYPE_CHECKING:
     from detector.data.checks.dataset_check import CheckedSource

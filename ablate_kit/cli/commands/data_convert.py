@@ -8,9 +8,10 @@ from typer import Option
 
 from ablate_kit.cli.common_options import output_to
 from ablate_kit.cli.dataset_options import AnnotatedFiles
-from ablate_kit.cli.output import progress, say, warn
+from ablate_kit.cli.output import say, warn
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
+from ablate_kit.progress_bars import progress
 from detector.errors import check_can_write
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 from ablate_kit.cli.common_options import output_to
-from ablate_kit.cli.output import progress, say, warn
+from ablate_kit.cli.output import say, warn
 from ablate_kit.plural import counted
+from ablate_kit.progress_bars import progress
 from detector.errors import check_can_write
 
 

@@ -13,9 +13,10 @@ from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.origin import origin, source
-from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
+from ablate_kit.cli.output import print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, ScoreThreshold, StatisticsOptions, Top
 from ablate_kit.errors import UserError
+from ablate_kit.progress_bars import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,9 +11,10 @@ from ablate_kit.cli.common_options import Device, output_to, set_option
 from ablate_kit.cli.dataset_options import Images
 from ablate_kit.cli.early import check_recipe, check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import print_json, progress, say_lines
+from ablate_kit.cli.output import print_json, say_lines
 from ablate_kit.errors import UserError
 from ablate_kit.gradients.thresholds import parse_thresholds
+from ablate_kit.progress_bars import progress
 from detector.errors import check_can_write
 from detector.stopping import keeping
 

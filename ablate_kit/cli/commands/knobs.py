@@ -12,9 +12,10 @@ from ablate_kit.cli.early import check_there
 from ablate_kit.cli.model_options import ModelOptions
 from ablate_kit.cli.number_lists import whole_numbers
 from ablate_kit.cli.origin import origin, source
-from ablate_kit.cli.output import print_json, progress, say, say_lines, warn
+from ablate_kit.cli.output import print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import MaxDetections, ScoreThreshold, StatisticsOptions
 from ablate_kit.errors import UserError
+from ablate_kit.progress_bars import progress
 
 if TYPE_CHECKING:
     from ablate_kit.models.adapter import Adapter

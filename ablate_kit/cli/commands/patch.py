@@ -21,11 +21,11 @@ from ablate_kit.cli.output import (
     say_where,
     this_command,
     warn,
-    watched,
 )
 from ablate_kit.cli.statistics_options import StatisticsOptions, Top
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
+from ablate_kit.sweeps.shown_progress import watched
 
 
 def patch(

@@ -11,9 +11,10 @@ from ablate_kit.cli.common_options import Device, output_to
 from ablate_kit.cli.dataset_options import Orientation
 from ablate_kit.cli.early import check_files, check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import progress, say, warn, write_json
+from ablate_kit.cli.output import say, warn, write_json
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
+from ablate_kit.progress_bars import progress
 from detector.errors import check_can_write
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typer import Argument
 from ablate_kit.checkpoints.naming import name_of
 from ablate_kit.cli.common_options import Device, Log, Resume, TrainingSettings, output_to, with_log
 from ablate_kit.cli.early import check_recipe
-from ablate_kit.cli.output import how_to_resume, progress, say
+from ablate_kit.cli.output import how_to_resume, say
 from ablate_kit.cli.training_display import Display
+from ablate_kit.progress_bars import progress
 
 
 def pretrain(

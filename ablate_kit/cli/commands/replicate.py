@@ -10,10 +10,11 @@ from typer import Argument
 from ablate_kit.cli.common_options import Device, output_to
 from ablate_kit.cli.early import check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import reporting, resumable, say, say_lines, this_command, warn, watched
+from ablate_kit.cli.output import reporting, resumable, say, say_lines, this_command, warn
 from ablate_kit.cli.statistics_options import Adjusted, Margin, Top, statistics
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
+from ablate_kit.sweeps.shown_progress import watched
 
 if TYPE_CHECKING:
     from ablate_kit.sweeps.recipes.model_section import ModelSection

@@ -10,9 +10,10 @@ from typer import Argument, Option
 from ablate_kit.checkpoints.naming import name_of
 from ablate_kit.cli.common_options import Device, Log, output_to, set_option, with_log
 from ablate_kit.cli.early import check_recipe
-from ablate_kit.cli.output import hear, progress, say, say_lines, this_command
+from ablate_kit.cli.output import hear, say, say_lines, this_command
 from ablate_kit.cli.training_display import Display
 from ablate_kit.plural import counted, duration
+from ablate_kit.progress_bars import progress
 
 if TYPE_CHECKING:
     from ablate_kit.retraining.retrain_recipe import Run

@@ -12,10 +12,11 @@ from ablate_kit.cli.common_options import DryRun, output_to
 from ablate_kit.cli.dataset_options import DataOptions
 from ablate_kit.cli.early import check_files, check_run, check_there
 from ablate_kit.cli.model_options import ModelOptions
-from ablate_kit.cli.output import print_json, say, say_lines, warn, watched
+from ablate_kit.cli.output import print_json, say, say_lines, warn
 from ablate_kit.cli.statistics_options import Margin
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
+from ablate_kit.sweeps.shown_progress import watched
 from detector.errors import check_can_write
 
 if TYPE_CHECKING:

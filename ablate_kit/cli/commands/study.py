@@ -20,13 +20,13 @@ from ablate_kit.cli.output import (
     say_where,
     this_command,
     warn,
-    watched,
 )
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Cluster, Margin, MaxDetections
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
 from ablate_kit.studies.budget import parse_budget
+from ablate_kit.sweeps.shown_progress import watched
 
 if TYPE_CHECKING:
     from ablate_kit.studies.study_run import OpenStudy

@@ -23,12 +23,12 @@ from ablate_kit.cli.output import (
     say_where,
     this_command,
     warn,
-    watched,
 )
 from ablate_kit.cli.smaller_command import smaller_command
 from ablate_kit.cli.statistics_options import OWN_SCORE, Adjusted, Cluster, Margin, Top
 from ablate_kit.errors import UserError
 from ablate_kit.plural import counted
+from ablate_kit.sweeps.shown_progress import watched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,9 +18,10 @@ from ablate_kit.cli.common_options import (
     with_log,
 )
 from ablate_kit.cli.early import check_recipe, check_there
-from ablate_kit.cli.output import how_to_resume, progress, say, warn
+from ablate_kit.cli.output import how_to_resume, say, warn
 from ablate_kit.cli.training_display import Display
 from ablate_kit.plural import counted
+from ablate_kit.progress_bars import progress
 
 if TYPE_CHECKING:
     from detector.training.trainer import Trainer

@@ -79,6 +79,27 @@ def test_a_sweep_from_a_model_to_a_report(model: ak.Model, tmp_path: Path) -> No
         ak.sweep(model, ak.shapes(limit=3), cuts, output=tmp_path / "run")
 
 
+def test_progress_is_shown_where_it_is_asked_for(
+    model: ak.Model,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("EVERY", "_LONG"):  # a line of the log for each piece
+        monkeypatch.setattr(f"ablate_kit.progress_bars.{name}", 0.0)
+    data, cuts = ak.shapes(limit=2), model.modules("backbone.csi")
+    ak.sweep(model, data, cuts, resamples=0)
+    assert capsys.readouterr().err == ""
+    ak.sweep(model, data, cuts, resamples=0, progress=True)
+    assert "1 of 1 batches, 100%" in capsys.readouterr().err
+    first = ak.study(model, data, budget="6 passes", output=tmp_path / "study", progress=True)
+    assert "1 of 1 batches, 100%" in capsys.readouterr().err
+    assert first.report
+    recipe = tmp_path / "study" / "recipe.yaml"
+    ak.run_recipe(recipe, tmp_path / "again", progress=True)
+    assert "100%" in capsys.readouterr().err
+
+
 def test_what_is_printed_of_a_value_is_short(model: ak.Model) -> None:
     data = ak.shapes(limit=2)
     result = ak.sweep(model, data, model.modules("neck"))

@@ -9,8 +9,9 @@ import pytest
 import torch
 import yaml
 
-from ablate_kit.cli.output import progress, watched
 from ablate_kit.plural import duration
+from ablate_kit.progress_bars import progress
+from ablate_kit.sweeps.shown_progress import watched
 from tests.ablate_kit.conftest import Run
 
 
@@ -103,8 +104,7 @@ def test_a_log_gets_a_line_every_so_often(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    for module in ("output", "log_lines"):
-        monkeypatch.setattr(f"ablate_kit.cli.{module}.monotonic", lambda: now[0])
+    monkeypatch.setattr("ablate_kit.progress_bars.monotonic", lambda: now[0])
     with watched(range(10)) as told:
         told.begin(1000)
         for count in (100, 200, 200):

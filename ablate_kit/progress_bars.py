@@ -1,19 +1,94 @@
-"""How far a run is, in a log that no terminal shows: a line every so often in place of a bar; and
-how long it still takes, from how long it has taken."""
+"""How far a run is: a bar in a terminal or notebook, or a line every so often in a log; and how
+long it still takes, from how long it has taken. A leaf."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablate_kit import text as safe
 from ablate_kit.plural import duration
 
 if TYPE_CHECKING:
-    from rich.progress import Task
+    from rich.progress import Progress, Task
 
 EVERY = 30.0  # seconds between two lines
 _LONG = 1 / 50  # of the time that a run takes, where that is more: a log of days stays short
+
+
+@contextmanager
+def progress(of_bytes: bool = False) -> "Iterator[Progress]":
+    """A progress display on standard error, counting pieces or bytes: a bar in a terminal
+    or notebook, and else a line every so often."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+    from rich.table import Column
+    from rich.text import Text
+
+    class Description(TextColumn):
+        """A name from a file is no markup."""
+
+        def render(self, task: Task) -> Text:
+            return Text(safe.line(task.description))
+
+    left = TimeLeft()
+    lines = LogLines(left)
+
+    class Remaining(ProgressColumn):
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            seconds = left.seconds(task)
+            told = "" if seconds is None or task.finished else f"{duration(seconds)} left"
+            return Text(told, style="progress.remaining")
+
+    class Display(Progress):
+        def reset(self, task_id: TaskID, **values: Any) -> None:
+            super().reset(task_id, **values)
+            left.note(self._tasks[task_id])
+
+        def update(self, task_id: TaskID, **values: Any) -> None:
+            super().update(task_id, **values)
+            self._tell(task_id)
+
+        def advance(self, task_id: TaskID, advance: float = 1) -> None:
+            super().advance(task_id, advance)
+            self._tell(task_id)
+
+        def _tell(self, task_id: TaskID) -> None:
+            left.note(self._tasks[task_id])
+            if hidden:
+                lines.tell(self._tasks[task_id], of_bytes)
+
+    columns = (
+        # A description that is too long for the terminal goes on in the next line.
+        Description("", table_column=Column(no_wrap=False, overflow="fold")),
+        BarColumn(),
+        DownloadColumn() if of_bytes else MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        Remaining(),
+    )
+    console = Console(stderr=True)
+    # A log needs no bars, and a notebook shows them by a library that may not be there.
+    notebook = console.is_jupyter and find_spec("ipywidgets") is not None
+    hidden = not (console.is_terminal or notebook)
+    with Display(
+        *columns, console=console, transient=True, disable=hidden, get_time=lambda: monotonic()
+    ) as display:
+        yield display
 
 
 class TimeLeft:
