@@ -172,7 +172,7 @@ def test_npz_with_an_image_the_ground_truth_lacks_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     save_npz(path, detections_of([result()], GROUND_TRUTH), GROUND_TRUTH)
     renamed = dataclasses.replace(GROUND_TRUTH, image_ids=np.array([7, 33]))
-    with pytest.raises(UserError, match=r'a\.npz\[0\]: image id 3 .* did you mean "33"\?$'):
+    with pytest.raises(UserError, match=r"a\.npz\[0\]: image id 3 is not one of the 2 of"):
         load_npz(path, renamed)
 
 
