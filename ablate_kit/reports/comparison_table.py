@@ -169,14 +169,17 @@ def _shown(
 def class_changes_table(
     results: Sequence[Result], found: Comparison, most: int | None = None
 ) -> Table:
-    """Of two results the change of each class's AP, or of the ``most`` that change most."""
+    """Of two results the change of each class's AP, or of the ``most`` that change most, in order
+    of their changes."""
     before, after = results
     classes = [
         (name, change)
         for name, change in zip(found.classes, found.by_class[0], strict=True)
         if change.change is not None
     ]
-    kept = sorted(classes, key=lambda one: -abs(one[1].change or 0.0))[:most]
+    shown = classes
+    if most is not None and most < len(classes):
+        shown = sorted(classes, key=lambda one: -abs(one[1].change or 0.0))[:most]
     rows = [
         (
             name,
@@ -186,8 +189,7 @@ def class_changes_table(
             number(change.change, "+z.4f"),
             _ends(change, "*" if change.significant else " "),
         )
-        for name, change in classes
-        if (name, change) in kept
+        for name, change in shown
     ]
     adjusted = adjusted_by(found.statistics.adjust, found.by_class[0])
     title = (

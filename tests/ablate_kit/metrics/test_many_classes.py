@@ -151,3 +151,6 @@ def test_a_file_has_all_classes_and_a_terminal_those_that_change_most() -> None:
     assert (len(whole.rows), len(short.rows)) == (6, 2)
     assert "that change most" not in whole.title
     assert "; the 2 that change most" in short.title
+    sizes = [abs(float(row[4].rstrip("*"))) for row in whole.rows]
+    assert [row[0] for row in whole.rows] == sorted(row[0] for row in whole.rows)  # as classes are
+    assert [abs(float(row[4].rstrip("*"))) for row in short.rows] == sorted(sizes)[:-3:-1]
