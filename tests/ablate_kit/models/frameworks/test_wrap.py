@@ -130,7 +130,7 @@ def test_a_layer_with_weight_normalization_is_set_to_zero(
     assert note.startswith(f"{nan.name} gives NaN or infinite numbers in place of all boxes")
 
 
-@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile's own imports
 @pytest.mark.parametrize("around", ["torch.compile", "nn.DataParallel"])
 def test_the_network_within_what_runs_it_is_taken(shown: tuple[Path, Path], around: str) -> None:
     code, weights = shown
