@@ -95,6 +95,7 @@ def records_in(data: bytes) -> Iterator[Any]:
             yield record
 
 
+@pytest.mark.filterwarnings("ignore:codecs.open:DeprecationWarning")  # wandb's, on Python 3.14
 def test_wandb_offline(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed")
     log("wandb", tmp_path, {10: 2.0, 20: 1.5}, None)
