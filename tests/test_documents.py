@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -256,6 +257,11 @@ def test_what_is_stored_is_read_and_told_without_pytorch(repository: Path) -> No
 
 def test_no_file_imports_what_imports_it(repository: Path) -> None:
     TopologicalSorter(imports_of(repository)).prepare()  # raises where there is a circle
+
+
+def test_no_two_files_of_the_kit_have_one_name(repository: Path) -> None:
+    names = Counter(path.name for path in (repository / "ablate_kit").rglob("*.py"))
+    assert {name for name, count in names.items() if count > 1} == {"__init__.py"}
 
 
 def test_the_map_of_the_code_names_what_is_there(repository: Path) -> None:

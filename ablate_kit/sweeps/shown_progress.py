@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
+from ablate_kit.errors import UserError
 from ablate_kit.progress_bars import progress
 
 if TYPE_CHECKING:
@@ -41,8 +42,13 @@ def watched(batches: Sized, look: "Watch" = lambda _: None) -> "Iterator[Progres
 @contextmanager
 def shown(asked: "Progress | bool", batches: Sized = ()) -> "Iterator[Progress]":
     """What is asked for: to be told oneself, a bar, or nothing."""
-    from ablate_kit.sweeps.run import UNWATCHED
+    from ablate_kit.sweeps.run import UNWATCHED, Progress
 
+    if not isinstance(asked, Progress | bool):
+        raise UserError(
+            f"progress is of type {type(asked).__name__}; expected True, False or a Progress of "
+            "ablate_kit.sweeps.run"
+        )
     if asked is True:
         with watched(batches) as display:
             yield display

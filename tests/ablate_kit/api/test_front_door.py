@@ -90,6 +90,8 @@ def test_progress_is_shown_where_it_is_asked_for(
     data, cuts = ak.shapes(limit=2), model.modules("backbone.csi")
     ak.sweep(model, data, cuts, resamples=0)
     assert capsys.readouterr().err == ""
+    with pytest.raises(ak.UserError, match="progress is of type list; expected True, False or"):
+        ak.sweep(model, data, cuts, resamples=0, progress=[])  # type: ignore[arg-type]
     ak.sweep(model, data, cuts, resamples=0, progress=True)
     assert "1 of 1 batches, 100%" in capsys.readouterr().err
     first = ak.study(model, data, budget="6 passes", output=tmp_path / "study", progress=True)

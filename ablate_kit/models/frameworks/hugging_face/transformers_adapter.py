@@ -13,7 +13,7 @@ from ablate_kit.errors import UserError
 from ablate_kit.metrics.detections import MAX_DETECTIONS
 from ablate_kit.models.adapter import Prepared
 from ablate_kit.models.frameworks.forward import ForwardPasses
-from ablate_kit.models.frameworks.hugging_face.query_boxes import QueryBoxes, Result
+from ablate_kit.models.frameworks.hugging_face.numbered_queries import NumberedQueries, Result
 from ablate_kit.models.frameworks.hugging_face.soft_nms import soft_nms_of
 from ablate_kit.models.image_detections import ImageDetections
 from detector.data.dataset import Pixels
@@ -31,7 +31,7 @@ class TransformersAdapter:
         self.classes = tuple(names.get(i, f"LABEL_{i}") for i in range(max(names) + 1))
         self._live = live
         self._soft_nms = soft_nms_of(module.config)
-        self._query_boxes = QueryBoxes()
+        self._queries = NumberedQueries()
         self._passes = ForwardPasses("the model", "its image processor makes them")
 
     def live_names(self) -> Mapping[str, tuple[str, ...]]:
@@ -79,7 +79,7 @@ class TransformersAdapter:
         try:
             if boxes.shape[-1] != 4:  # polygons: which point is which is its own business
                 return [_detections(result) for result in read(boxes, origins)]
-            results = self._query_boxes.read(read, boxes, origins)
+            results = self._queries.read(read, boxes, origins)
         except ImportError as error:
             reason = " ".join(str(error).split())
             raise UserError(

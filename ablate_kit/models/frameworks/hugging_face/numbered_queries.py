@@ -9,7 +9,7 @@ Result = dict[str, Tensor]  # of an image: boxes, scores and labels of its detec
 Read = Callable[[Tensor, Sequence[tuple[int, int]]], list[Result]]  # of boxes and images' sizes
 
 
-class QueryBoxes:
+class NumberedQueries:
     """The library reads boxes that are numbered: query k's is a point at (k, k).
 
     Where it chooses queries without a look at boxes, and takes these for centers and sizes as

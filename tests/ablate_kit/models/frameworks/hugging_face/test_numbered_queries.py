@@ -9,7 +9,7 @@ from torch import Tensor
 pytest.importorskip("transformers")
 from transformers.image_transforms import center_to_corners_format
 
-from ablate_kit.models.frameworks.hugging_face.query_boxes import QueryBoxes, Result
+from ablate_kit.models.frameworks.hugging_face.numbered_queries import NumberedQueries, Result
 
 SIZES = [(480, 640), (333, 91), (7, 1000)]
 
@@ -60,7 +60,7 @@ def of_corners(logits: Tensor, boxes: Tensor, sizes: Sequence[tuple[int, int]]) 
 def test_detections_are_the_library_s_with_their_queries(
     process: Callable[[Tensor, Tensor, Sequence[tuple[int, int]]], list[Result]], passes: int
 ) -> None:
-    reader, counts = QueryBoxes(), []
+    reader, counts = NumberedQueries(), []
     for seed in range(3):
         logits, boxes = drawn(seed)
         count = 0
